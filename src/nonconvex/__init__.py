@@ -1,0 +1,1 @@
+"""Non-convex optimization in deep learning, measured: the library behind the notebooks."""

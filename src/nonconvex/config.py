@@ -1,0 +1,202 @@
+"""The parameter file as frozen settings, one class per axis. An unknown or impossible entry is refused by name.
+
+Adding a schedule, strategy or model: its name joins the Literal here and its row the registry there (a test holds the two together).
+"""
+
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
+ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "one_cycle", "inverse_sqrt", "linear"]
+StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
+DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
+LossName = Literal["cross_entropy", "squared_error"]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+
+
+class ConfigError(ValueError):
+    """A parameter file that cannot be used; the message is complete."""
+
+
+class Axis(BaseModel):
+    """Base of all settings: frozen, and refuses a key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Profile(Axis):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    root: str
+    params: str
+
+
+class Baseline(Axis):
+    """Where the two axes of the grid cross: the arm that every other is compared with."""
+
+    schedule: ScheduleName
+    strategy: StrategyName
+
+
+class Grid(Axis):
+    models: tuple[ModelName, ...]
+    schedules: tuple[ScheduleName, ...]
+    strategies: tuple[StrategyName, ...]
+    baseline: Baseline
+
+    @model_validator(mode="after")
+    def _baseline_in_grid(self) -> "Grid":
+        for axis in ("models", "schedules", "strategies"):
+            _refuse_repeats(axis, getattr(self, axis))
+        if self.baseline.schedule not in self.schedules or self.baseline.strategy not in self.strategies:
+            raise ValueError("baseline must name a schedule and a strategy of the grid")
+        return self
+
+
+class SeedLists(Axis):
+    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `siblings` forked, `tuning` never reported."""
+
+    reported: Seeds
+    cross: Seeds
+    siblings: Seeds
+    tuning: Seeds
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> "SeedLists":
+        for name in ("reported", "cross", "siblings", "tuning"):
+            _refuse_repeats(name, getattr(self, name))
+        for name in ("cross", "siblings"):
+            if not set(getattr(self, name)) <= set(self.reported):
+                raise ValueError(f"{name} must be among the reported seeds {list(self.reported)}")
+        if shared := set(self.tuning) & set(self.reported):
+            raise ValueError(f"tuning seeds must not be reported: {sorted(shared)} are both")
+        return self
+
+
+class Optimizer(Axis):
+    name: Literal["sgd", "adamw"]
+    momentum: Share | None = None
+    nesterov: bool | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    beta1: Share | None = None
+    beta2: Share | None = None
+    epsilon: Positive | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+
+class Training(Axis):
+    """One test bed: a model on a data set, and how each of its runs is trained."""
+
+    dataset: DatasetName
+    architecture: dict[str, Any]
+    loss: LossName
+    optimizer: Optimizer
+    steps: Count
+    batch_size: Count
+    rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    cohort: Count  # members trained in lockstep; results depend on it only through rounding
+    statistics_examples: Count | None = None  # training examples for normalisation statistics; null = all
+    test_examples: Count | None = None
+    strategies: dict[StrategyName, dict[str, Any]] = {}
+    schedules: dict[ScheduleName, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _rising_rates(self) -> "Training":
+        if list(self.rates) != sorted(set(self.rates)):
+            raise ValueError(f"rates must rise without repeats, found {list(self.rates)}")
+        return self
+
+
+class Compute(Axis):
+    """Where and how widely to run; no result depends on it beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Count | None = None  # null = one per core (CPU) or one (GPU)
+
+
+class Settings(Axis):
+    profile: Profile
+    grid: Grid
+    seeds: SeedLists
+    train: dict[ModelName, Training]
+    measure: dict[ModelName, "Flatness"]
+    connectivity: dict[ModelName, "Connectivity"]
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Settings":
+        for section in ("train", "measure", "connectivity"):
+            if missing := set(self.grid.models) - set(getattr(self, section)):
+                raise ValueError(f"{section} has no section for {', '.join(sorted(missing))}, which grid.models names")
+        return self
+
+
+def read(path: str | Path) -> Settings:
+    """The settings in a YAML file. Raises ConfigError naming the file, the key, what was found and what is allowed."""
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        return Settings.model_validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, instead of letting the last one win."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        _refuse_repeats("keys", keys)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_repeats(name: str, values) -> None:
+    if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
+        raise ValueError(f"{name} holds {', '.join(repeated)} more than once")
+
+
+def _explain(error: dict) -> str:
+    """One pydantic error as 'key: what is wrong, what is allowed'."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "settings"
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed(error["loc"][:-1])
+        close = difflib.get_close_matches(str(error["loc"][-1]), allowed, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"{where}: unknown key{hint}; allowed: {', '.join(allowed)}"
+    found = "" if error["type"] == "missing" else f", found {error['input']!r}"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{found[:200]}"
+
+
+def _allowed(loc: tuple) -> list[str]:
+    """The keys of the settings class at a location such as ('train', 'resnet', 'optimizer')."""
+    axis: Any = Settings
+    for part in loc:
+        annotation = axis.model_fields[part].annotation if isinstance(axis, type) else axis.__args__[1]
+        axis = annotation
+    return list(axis.model_fields)
+
+
+def main() -> int:
+    """Check a parameter file from the command line."""
+    try:
+        read(sys.argv[1])
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
