@@ -5,7 +5,6 @@ Adding a schedule, strategy or model: its name joins the Literal here and its ro
 
 import difflib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,6 +67,7 @@ class SeedLists(Axis):
     cross: Seeds
     siblings: Seeds
     tuning: Seeds
+    fork: Share  # share of the run after which a sibling sees other minibatches
 
     @model_validator(mode="after")
     def _disjoint(self) -> "SeedLists":
@@ -107,6 +107,8 @@ class Training(Axis):
     rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
     cohort: Count  # members trained in lockstep; results depend on it only through rounding
     statistics_examples: Count | None = None  # training examples for normalisation statistics; null = all
+    train_examples: Count | None = None  # for the reported training loss; null = all
+    validation_examples: Count | None = None
     test_examples: Count | None = None
     strategies: dict[StrategyName, dict[str, Any]] = {}
     schedules: dict[ScheduleName, dict[str, Any]] = {}
@@ -116,6 +118,37 @@ class Training(Axis):
         if list(self.rates) != sorted(set(self.rates)):
             raise ValueError(f"rates must rise without repeats, found {list(self.rates)}")
         return self
+
+
+class FlatnessSettings(Axis):
+    """How hard to look. Radii are in units of the weights; the defaults cost a few dozen gradients per member."""
+
+    examples: Count = 256  # training examples in the objective
+    lanczos_iterations: Count = 20  # products at most, for both ends of the spectrum
+    tolerance: Positive = 1e-3  # residual at which Lanczos stops, relative to the largest |eigenvalue|
+    probes: Annotated[int, Field(ge=2)] = 6  # of the trace, on what Lanczos left over
+    sam_radius: Positive = 0.05  # Foret et al. 2021
+    adaptive_radius: Positive = 0.5  # Kwon et al. 2021
+    ascent_steps: Count = 5  # of the worst cases; sam_sharpness takes one
+    noise: Positive = 0.01  # standard deviation of the Gaussian of average_sharpness
+    noise_pairs: Annotated[int, Field(ge=2)] = 8
+    keskar_box: Positive = 1e-3  # Keskar et al. 2017, table 3
+    keskar_iterations: Count = 10
+    members_at_once: Count = 4  # how many members share a graph; more needs more memory
+    seed: Annotated[int, Field(ge=0)] = 0  # of every random vector
+
+
+class ConnectivitySettings(Axis):
+    """How finely and on what the paths are measured, and how the curve is trained."""
+
+    points: Annotated[int, Field(ge=3)] = 25
+    curve_steps: Count = 200
+    curve_rate: Positive = 0.01
+    batch_size: Count = 64
+    train_examples: Count = 1000
+    test_examples: Count = 1000
+    at_once: Count = 4  # networks evaluated together; sets the memory, not the result
+    cohort: Count = 10  # pairs whose curves are trained in lockstep
 
 
 class Compute(Axis):
@@ -130,8 +163,8 @@ class Settings(Axis):
     grid: Grid
     seeds: SeedLists
     train: dict[ModelName, Training]
-    measure: dict[ModelName, "Flatness"]
-    connectivity: dict[ModelName, "Connectivity"]
+    measure: dict[ModelName, FlatnessSettings]
+    connectivity: dict[ModelName, ConnectivitySettings]
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -175,7 +208,7 @@ def _explain(error: dict) -> str:
         close = difflib.get_close_matches(str(error["loc"][-1]), allowed, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{where}: unknown key{hint}; allowed: {', '.join(allowed)}"
-    found = "" if error["type"] == "missing" else f", found {error['input']!r}"
+    found = "" if error["type"] in ("missing", "value_error") else f", found {error['input']!r}"
     return f"{where}: {error['msg'].removeprefix('Value error, ')}{found[:200]}"
 
 
@@ -186,17 +219,3 @@ def _allowed(loc: tuple) -> list[str]:
         annotation = axis.model_fields[part].annotation if isinstance(axis, type) else axis.__args__[1]
         axis = annotation
     return list(axis.model_fields)
-
-
-def main() -> int:
-    """Check a parameter file from the command line."""
-    try:
-        read(sys.argv[1])
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Everything that can be wrong with a parameter file, found before any training.
+
+    python -m nonconvex.check params.yaml
+
+`config.read` checks the shape; here every model, strategy, schedule and optimizer of the grid is built once with the options that the
+file gives it. Exit code 2 and one message that names the key and lists what is allowed.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from nonconvex import config
+from nonconvex.config import ConfigError, Settings
+from nonconvex.models import model_class
+from nonconvex.optimizers import OPTIMIZERS
+from nonconvex.schedules import SCHEDULES
+from nonconvex.strategies import strategy_class
+from nonconvex.strategies.base import Strategy
+
+Part = tuple[str, Callable, dict[str, Any]]  # key in the file, what it configures, the options given
+
+
+def check(settings: Settings) -> None:
+    """Raises ConfigError for the first part of the grid that its options cannot build."""
+    for key, build, options in parts(settings):
+        allowed = list(inspect.signature(build).parameters)
+        if unknown := [name for name in options if name not in allowed]:
+            raise ConfigError(f"{key}.{unknown[0]}: unknown option; allowed: {', '.join(allowed)}")
+        try:
+            build(**options)
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise ConfigError(f"{key}: {error}") from None
+
+
+def parts(settings: Settings) -> Iterator[Part]:
+    """What the grid's models are built and trained with."""
+    for model in settings.grid.models:
+        bed, key = settings.train[model], f"train.{model}"
+        yield f"{key}.architecture", model_class(model), bed.architecture
+        yield f"{key}.optimizer", OPTIMIZERS[bed.optimizer.name], bed.optimizer.options
+        for name in settings.grid.schedules:
+            options = bed.schedules.get(name, {})
+            yield f"{key}.schedules.{name}", _without_total(SCHEDULES[name], bed.steps), options
+        for name in settings.grid.strategies:
+            yield f"{key}.strategies.{name}", _built(strategy_class(name), bed.steps), bed.strategies.get(name, {})
+
+
+def _without_total(factory: Callable, total: int) -> Callable:
+    """The factory as a function of its options alone, called through to the last step."""
+    probe = lambda **options: [factory(total, **options)(step) for step in (0, total - 1)]  # noqa: E731
+    probe.__signature__ = inspect.signature(partial(factory, total))
+    return probe
+
+
+def _built(kind: type[Strategy], steps: int) -> Callable:
+    probe = lambda **options: kind(**options).bind(steps).wrap(SCHEDULES["constant"])(steps)(0)  # noqa: E731
+    probe.__signature__ = inspect.signature(kind)
+    return probe
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        check(config.read(arguments[0]))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,201 @@
+"""What a reader sees of a wide table: which columns, in which blocks, in which words."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from nonconvex.config import Settings
+from nonconvex.source_tables import FACTORS, LABELS, PROPERTIES, SOURCE_TABLES, Row, SourceTable
+from nonconvex.summaries import KINDS
+from nonconvex.typeset import RESTORED, UNMEASURED, Block, Document, half_width, interval, number
+
+Cells = dict[str, Any]  # one row of a frame
+FLATNESS = {
+    "lambda_max": r"$\lambda_{\max}$",
+    "lambda_min": r"$\lambda_{\min}$",
+    "trace": r"$\mathrm{tr} H$",
+    "sam_sharpness": "SAM sharpness",
+    "adaptive_sharpness": "Adaptive sharpness",
+    "keskar_sharpness": "Keskar sharpness",
+}
+INTERVALS = "Brackets and $\\pm$ give 95 % intervals of the mean over n runs."
+LOST = f"{RESTORED} The source text lost its formulas; these are our reconstruction."
+RATES = "A peak rate marked (edge) lies at an end of its tuning grid: the best one may lie outside."
+PATHS = (
+    "A barrier is the largest excess of the loss (nats) over the straight line between the ends of a path; "
+    "n counts pairs of runs. Independent runs are paired in a ring (jackknife over runs); "
+    "siblings share a start."
+)
+
+
+def document(name: str, frame: pd.DataFrame, settings: Settings) -> Document:
+    """The reader's version of table `name`, whose full form is `frame`."""
+    if name == "grid":
+        return _grid(frame, settings)
+    table = SOURCE_TABLES[name]
+    return _findings(table, frame) if table in (PROPERTIES, FACTORS) else _arms(table, frame, settings)
+
+
+def _findings(table: SourceTable, frame: pd.DataFrame) -> Document:
+    columns = [*table.columns, "Model", "Quantity", "Measured", "n", "Notebook"]
+    rows = [
+        [
+            *_source_cells(_source(table, cells)),
+            *(_known(cells[key]) for key in ("model", "quantity")),
+            _interval(cells, ""),
+            _known(cells["n"]),
+            _known(cells["notebook"]),
+        ]
+        for cells in frame.to_dict("records")
+    ]
+    return Document(
+        table.name,
+        table.title,
+        [Block("rows", "Claims and findings", columns, rows)],
+        [INTERVALS, *_lost(table)],
+    )
+
+
+def _arms(table: SourceTable, frame: pd.DataFrame, settings: Settings) -> Document:
+    rows = frame.to_dict("records")
+    blocks = [
+        _text_block(table, rows, settings.grid.models),
+        _block(table, rows, "performance", "Performance", _performance),
+        _block(table, rows, "flatness", "Flatness of the final iterate", _flatness),
+        _block(table, rows, "connectivity", "Barriers between runs", _test_barriers, _train_barriers),
+    ]
+    axis, other = ("schedule", "strategy") if table.name == "schedules" else ("strategy", "schedule")
+    fixed, base = (LABELS[a][getattr(settings.grid.baseline, a)] for a in (other, axis))
+    differences = f"The {other} is {fixed}; differences ($\\Delta$) are to the {axis} {base}, paired by seed."
+    notes = [f"{row.cells[0]}: {row.note}." for row in table.rows if row.note] + _lost(table)
+    return Document(table.name, table.title, blocks, [INTERVALS, differences, RATES, PATHS, *notes])
+
+
+def _text_block(table: SourceTable, rows: Sequence[Cells], models: Sequence[str]) -> Block:
+    """The source table as it is, with the test loss beside it."""
+    losses = {(cells["row"], cells["model"]): _interval(cells, "test_loss_") for cells in rows}
+    columns = [*table.columns, *(f"Test loss, {LABELS['model'][model]}" for model in models)]
+    body = [[*_source_cells(row), *(losses[row.cells[0], model] for model in models)] for row in table.rows]
+    return Block("text", "What the text says, and the test loss", columns, body)
+
+
+def _block(
+    table: SourceTable, rows: Sequence[Cells], name: str, caption: str, *views: Callable[[Cells], Cells]
+) -> Block:
+    """One line per row and view: the row's label, its model and what the view shows."""
+    shown = [(cells, view(cells)) for cells in rows for view in views]
+    columns = [table.columns[0], "Model", *shown[0][1]]
+    body = [[cells["row"], LABELS["model"][cells["model"]], *seen.values()] for cells, seen in shown]
+    return Block(name, caption, columns, body)
+
+
+def _performance(cells: Cells) -> Cells:
+    baseline = cells["baseline"] is True
+    return {
+        "Test loss": _interval(cells, "test_loss_"),
+        "Test error (%)": _interval(cells, "test_error_", 100),
+        "$\\Delta$ test loss": "baseline" if baseline else _interval(cells, "test_loss_difference_"),
+        "$\\Delta$ test error (points)": "baseline"
+        if baseline
+        else _interval(cells, "test_error_difference_", 100),
+        "n": _known(cells["test_loss_n"]),
+        "Diverged": _known(cells["diverged"]),
+        "Peak rate": _rate(cells),
+        "Steps": _known(cells["steps"]),
+        "Gradients": _known(cells["gradient_evaluations"]),
+        "Notebook": _known(cells["notebook"]),
+    }
+
+
+def _flatness(cells: Cells) -> Cells:
+    shown = {label: _interval(cells, f"{name}_") for name, label in FLATNESS.items()}
+    shown |= {
+        "Train loss": _interval(cells, "train_loss_")
+    }  # curvature falls with it, whatever the minimum is like
+    return shown | {"n": _counts(cells[f"{name}_n"] for name in FLATNESS)}
+
+
+def _test_barriers(cells: Cells) -> Cells:
+    return _barriers(cells, "test")
+
+
+def _train_barriers(cells: Cells) -> Cells:
+    return _barriers(cells, "train")
+
+
+def _barriers(cells: Cells, split: str) -> Cells:
+    shown = {kind.capitalize(): _interval(cells, f"barrier_{kind}_{split}_loss_") for kind in KINDS}
+    return (
+        {"Split": split} | shown | {"n": _counts(cells[f"barrier_{kind}_{split}_loss_n"] for kind in KINDS)}
+    )
+
+
+def _grid(frame: pd.DataFrame, settings: Settings) -> Document:
+    """For each model one block per quantity, schedules down and strategies across."""
+    views: dict[str, tuple[str, Callable[[Cells], str]]] = {
+        "loss": ("test loss", lambda cells: _half_width(cells, "test_loss_")),
+        "error": ("test error (%)", lambda cells: _half_width(cells, "test_error_", 100)),
+        "runs": ("finished runs of all", lambda cells: f"{_known(cells['test_loss_n'])} of {cells['runs']}"),
+        "rate": ("peak rate", _rate),
+        "gradients": ("gradient evaluations per run", lambda cells: _known(cells["gradient_evaluations"])),
+        "lambda": (r"$\lambda_{\max}$ of the final iterate", lambda cells: _half_width(cells, "lambda_max_")),
+        "trace": (r"$\mathrm{tr} H$ of the final iterate", lambda cells: _half_width(cells, "trace_")),
+    }
+    arms = {
+        (cells["model"], cells["strategy"], cells["schedule"]): cells for cells in frame.to_dict("records")
+    }
+    columns = ["Schedule", *(LABELS["strategy"][strategy] for strategy in settings.grid.strategies)]
+    blocks = []
+    for model in settings.grid.models:
+        for name, (caption, cell) in views.items():
+            rows = [
+                [
+                    LABELS["schedule"][schedule],
+                    *(cell(arms[model, s, schedule]) for s in settings.grid.strategies),
+                ]
+                for schedule in settings.grid.schedules
+            ]
+            blocks.append(Block(f"{model}-{name}", f"{LABELS['model'][model]}, {caption}", columns, rows))
+    return Document("grid", "Every schedule under every strategy", blocks, [INTERVALS, RATES])
+
+
+def _source(table: SourceTable, cells: Cells) -> Row:
+    return next(row for row in table.rows if row.cells[0] == cells["row"])
+
+
+def _source_cells(row: Row) -> list[str]:
+    return [cell + RESTORED * (i in row.restored) for i, cell in enumerate(row.cells)]
+
+
+def _lost(table: SourceTable) -> list[str]:
+    return [LOST] if any(row.restored for row in table.rows) else []
+
+
+def _interval(cells: Cells, name: str, scale: float = 1) -> str:
+    return interval(*(cells[f"{name}{part}"] for part in ("mean", "low", "high", "n")), scale)
+
+
+def _half_width(cells: Cells, name: str, scale: float = 1) -> str:
+    return half_width(*(cells[f"{name}{part}"] for part in ("mean", "low", "high", "n")), scale)
+
+
+def _rate(cells: Cells) -> str:
+    if pd.isna(cells["rate"]):
+        return UNMEASURED
+    return number(cells["rate"]) + (" (edge)" if cells["rate_at_edge"] != "no" else "")
+
+
+def _known(value: object) -> str:
+    """A count or a name."""
+    if value is None or pd.isna(value):
+        return UNMEASURED
+    return value if isinstance(value, str) else str(int(value))
+
+
+def _counts(counts: Iterable[int]) -> str:
+    """The n of several quantities: one number where they agree, else one for each."""
+    seen = ["-" if pd.isna(n) else str(int(n)) for n in counts]
+    if set(seen) == {"-"}:
+        return UNMEASURED
+    return seen[0] if len(set(seen)) == 1 else "/".join(seen)

@@ -1,0 +1,1 @@
+"""Pure measurements of trained networks: flatness at a point, connectivity between points."""

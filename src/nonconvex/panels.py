@@ -1,0 +1,75 @@
+"""The paper that figures are drawn on: one panel per model, a title that wraps, a legend beside no data."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from nonconvex.source_tables import LABELS
+from nonconvex.style import house
+
+CHARACTERS = 14  # of the title per inch
+LINEAR = MaxNLocator(4)
+
+
+def panels(
+    models: Sequence[str], height: float, rows: int = 1, **shared: bool | str
+) -> tuple[Figure, np.ndarray]:
+    """A figure with axes (rows, models), each `height` inches high; the top row carries the models' names."""
+    figure = Figure(figsize=(4.2 * len(models) + 0.4, height * rows + 0.8), layout="constrained")
+    axes = figure.subplots(rows, len(models), squeeze=False, **shared)
+    for panel, model in zip(axes[0], models, strict=True):
+        panel.set_title(LABELS["model"][model])
+    return figure, axes
+
+
+def titled(figure: Figure, text: str) -> Figure:
+    """The figure with `text` above it, wrapped to its width."""
+    lines = textwrap.wrap(text, int(CHARACTERS * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), x=0.01, horizontalalignment="left")
+    return figure
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One entry per label of any panel, below them all."""
+    entries = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / 1.5)))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+
+
+def plain_log(axis: Axis) -> None:
+    """A few round numbers, written plainly, on a logarithmic axis whose data are drawn."""
+    low, high = axis.get_view_interval()
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    choices = [
+        decades,
+        np.outer(decades, [1, 2, 5]),
+        np.outer(decades, [1, 1.5, 2, 3, 4, 5, 7]),
+        LINEAR.tick_values(low, high),
+    ]
+    inside = [ticks[(ticks >= low) & (ticks <= high)] for ticks in map(np.ravel, choices)]
+    ticks = next((ticks for ticks in inside if len(ticks) > 2), inside[-1])
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+
+
+def counted(counts: Iterable[int]) -> str:
+    """`n = 5`, or `n = 3 to 5`."""
+    seen = sorted({int(n) for n in counts})
+    return f"n = {seen[0]}" + (f" to {seen[-1]}" if len(seen) > 1 else "")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """PNG and PDF under the name of `path`, the same bytes for the same figure: no date, no version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with house():
+        figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None})

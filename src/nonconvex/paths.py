@@ -1,0 +1,72 @@
+"""Every file name in data/ and results/, each once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of one profile, under `<root>/results/<profile>/`."""
+
+    root: Path
+    profile: str
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / "results" / self.profile
+
+    def runs(self, model: str, strategy: str) -> Path:
+        return self.folder / "runs" / f"{model}-{strategy}.csv"
+
+    def curves(self, model: str, strategy: str) -> Path:
+        return self.folder / "curves" / f"{model}-{strategy}.csv"
+
+    def measurements(self, model: str, strategy: str) -> Path:
+        return self.folder / "measurements" / f"{model}-{strategy}.csv"
+
+    def connectivity(self, model: str) -> Path:
+        return self.folder / "connectivity" / f"{model}.csv"
+
+    def paths(self, model: str) -> Path:
+        return self.folder / "paths" / f"{model}.csv"
+
+    def endpoints(self, model: str, strategy: str) -> Path:
+        """Trained weights that paths start and end at."""
+        return self.folder / "endpoints" / f"{model}-{strategy}.safetensors"
+
+    def data(self, model: str) -> Path:
+        """Digest of the data that a model is trained and tested on."""
+        return self.folder / "data" / f"{model}.json"
+
+    def findings(self, notebook: str) -> Path:
+        """What a property or factor notebook found, one row per quantity (`records.Finding`)."""
+        return self.folder / "findings" / f"{notebook}.csv"
+
+    @property
+    def all_findings(self) -> list[Path]:
+        """Those that exist, by name."""
+        return sorted((self.folder / "findings").glob("*.csv"))
+
+    def tables(self, name: str, suffix: str) -> Path:
+        """`suffix` is csv, md or tex."""
+        return self.folder / "tables" / f"{name}.{suffix}"
+
+    def figures(self, name: str, suffix: str) -> Path:
+        """`suffix` is png or pdf."""
+        return self.folder / "figures" / f"{name}.{suffix}"
+
+    def notebooks(self, name: str) -> Path:
+        """The executed copy of a notebook."""
+        return self.folder / "notebooks" / f"{name}.ipynb"
+
+    def training(self, model: str, strategy: str) -> Path:
+        """The executed notebook that trained and measured an arm's strategy."""
+        return self.notebooks(f"train-{model}-{strategy}")
+
+    @property
+    def verdicts(self) -> Path:
+        return self.folder / "verdicts.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"

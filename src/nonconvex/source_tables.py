@@ -1,0 +1,309 @@
+"""The four tables of the source text, row by row, with the formulas that its extraction lost put back.
+
+Text cells are the source text's own words; `$...$` is TeX. `restored` holds the cells whose formulas are
+ours, and `note` says what stands behind a row's numbers where its name does not.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """`key` is the schedule or the strategy that the row is about, or a name for its finding."""
+
+    key: str
+    cells: tuple[str, ...]
+    restored: tuple[int, ...] = ()  # indices into cells
+    note: str = ""
+    short: str = ""  # label where there is little room
+
+    @property
+    def label(self) -> str:
+        return self.short or self.cells[0]
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+PROPERTIES = SourceTable(
+    "properties",
+    "Properties of the loss surface",
+    ("Property", "Observation", "Implication"),
+    (
+        Row(
+            "flat_minima",
+            (
+                "Flat vs. sharp minima",
+                "SGD converges to wide, flat valleys; large-batch GD finds sharper minima ([Keskar 2017])",
+                "Flat minima generalize better (robust to weight perturbation)",
+            ),
+        ),
+        Row(
+            "mode_connectivity",
+            (
+                "Mode connectivity",
+                "Good local minima are connected by paths with low loss ([Draxler 2018]; [Garipov 2018])",
+                'The "loss landscape" is more like a connected valley than isolated basins',
+            ),
+        ),
+        Row(
+            "linear_mode_connectivity",
+            (
+                "Linear mode connectivity",
+                "Checkpoints from the same run can be linearly interpolated with monotone loss "
+                "([Frankle 2020])",
+                "Simplifies model averaging and ensembling",
+            ),
+        ),
+        Row(
+            "edge_of_stability",
+            (
+                "Edge of stability",
+                "GD with large LR evolves the Hessian so "
+                r"$\lambda_{\max}(\nabla^2 L(\theta_t)) \approx 2/\eta$ ([Cohen 2021])",
+                "Training self-organizes to the stability boundary",
+            ),
+            restored=(1,),
+        ),
+        Row(
+            "landscape_simplification",
+            (
+                "Loss landscape simplification",
+                "BatchNorm, skip connections, and overparameterization smooth the landscape ([Li 2018])",
+                "Architecture design = implicit optimization design",
+            ),
+        ),
+        Row(
+            "progressive_sharpening",
+            (
+                "Progressive sharpening",
+                "Training loss surface becomes sharper over training ([Jastrzębski 2020])",
+                "Motivates learning rate decay",
+            ),
+        ),
+    ),
+)
+
+FACTORS = SourceTable(
+    "factors",
+    "Why deep networks train despite non-convexity",
+    ("Factor", "Mechanism", "Evidence"),
+    (
+        Row(
+            "overparameterization",
+            (
+                "Overparameterization",
+                r"$P \gg n$ creates many global minima; gradient descent reaches one ([Du 2019])",
+                "Networks with more parameters are easier to train",
+            ),
+            restored=(1,),
+        ),
+        Row(
+            "sgd_noise",
+            (
+                "SGD noise",
+                "Stochastic gradients escape saddle points and sharp minima",
+                "Small-batch training generalizes better ([Keskar 2017])",
+            ),
+        ),
+        Row(
+            "skip_connections",
+            (
+                "Skip connections",
+                "Residual connections create smooth loss surfaces",
+                "ResNets train where plain networks fail ([He 2016])",
+            ),
+        ),
+        Row(
+            "normalization",
+            (
+                "Normalization",
+                "BatchNorm/LayerNorm smooth the loss landscape",
+                "Enables much larger learning rates ([Ioffe 2015]; [Santurkar 2018])",
+            ),
+        ),
+        Row(
+            "initialization",
+            (
+                "Initialization",
+                r"He/Xavier initialization places $\theta_0$ in a well-behaved region",
+                "Bad initialization causes vanishing/exploding gradients",
+            ),
+            restored=(1,),
+        ),
+        Row(
+            "implicit_regularization",
+            (
+                "Implicit regularization",
+                "SGD's trajectory has an inductive bias toward simple solutions",
+                "Minimum-norm solutions in linear models ([Gunasekar 2018])",
+            ),
+        ),
+        Row(
+            "progressive_learning",
+            (
+                "Progressive learning",
+                "Warmup + LR decay matches training phases to landscape geometry",
+                "Standard in all large-scale training",
+            ),
+        ),
+    ),
+)
+
+STRATEGIES = SourceTable(
+    "strategies",
+    "Escaping bad regions",
+    ("Strategy", "How It Works", "Used In"),
+    (
+        Row(
+            "sgd_noise",
+            ("SGD noise", "Gradient noise provides random perturbation", "Standard training"),
+            note="every arm has minibatch noise; this one adds isotropic noise of the gradient's length",
+        ),
+        Row(
+            "warmup",
+            (
+                "Learning rate warmup",
+                "Gradually increases LR to avoid early sharp minima",
+                "Transformer pretraining",
+            ),
+            short="Warmup",
+        ),
+        Row(
+            "restarts",
+            (
+                "Cyclic LR / restarts",
+                "Periodic LR increases to escape local basins",
+                "SGDR ([Loshchilov 2017])",
+            ),
+            note="the schedule is run once per cycle, so a constant rate is left as it is",
+            short="Restarts",
+        ),
+        Row(
+            "clipping",
+            (
+                "Gradient clipping",
+                "Bounds gradient magnitude to prevent overshooting",
+                "RNNs, transformers",
+            ),
+            short="Clipping",
+        ),
+        Row(
+            "sam",
+            (
+                "Sharpness-aware minimization (SAM)",
+                "Minimizes worst-case loss in a neighborhood",
+                "Improves generalization ([Foret 2021])",
+            ),
+            note="two gradient evaluations per step: twice the others' compute at equal steps",
+            short="SAM",
+        ),
+        Row(
+            "swa",
+            (
+                "Stochastic weight averaging (SWA)",
+                "Averages weights along the trajectory",
+                "Better generalization, flatter minima",
+            ),
+            short="SWA",
+        ),
+        Row(
+            "ema",
+            (
+                "Exponential moving average (EMA)",
+                "Maintains running average of weights",
+                "Standard in modern training",
+            ),
+            short="EMA",
+        ),
+        Row("none", ("None (not in the text)", "Minibatch training alone", "Baseline"), short="None"),
+    ),
+)
+
+SCHEDULES = SourceTable(
+    "schedules",
+    "Learning-rate schedules",
+    ("Schedule", "Formula", "Best For", "Key Parameter"),
+    (
+        Row(
+            "constant",
+            ("Constant", r"$\eta_t = \eta_{\max}$", "Fine-tuning, short runs", r"$\eta_{\max}$"),
+            restored=(1, 3),
+        ),
+        Row(
+            "step",
+            (
+                "Step decay",
+                r"$\eta_t = \eta_{\max} \gamma^{\lfloor t/s \rfloor}$",
+                "CNNs (ResNet)",
+                r"$\gamma$, steps at 30/60/90 epochs",
+            ),
+            restored=(1, 3),
+            note="drops at 30, 60 and 90 % of the run",
+        ),
+        Row(
+            "cosine",
+            (
+                "Cosine annealing",
+                r"$\eta_t = \eta_{\min} + \frac{1}{2}(\eta_{\max} - \eta_{\min})(1 + \cos(\pi t/T))$",
+                "Pretraining",
+                "Min LR, $T$",
+            ),
+            restored=(1, 3),
+        ),
+        Row(
+            "warmup_cosine",
+            ("Warmup + cosine", "Linear warmup then cosine", "LLM pretraining", "Warmup steps $T_w$"),
+            restored=(3,),
+        ),
+        Row(
+            "wsd",
+            (
+                "WSD",
+                r"Warmup $\to$ constant $\to$ cosine",
+                "Flexible pretraining",
+                "Phase boundaries",
+            ),
+            restored=(1,),
+        ),
+        Row(
+            "one_cycle",
+            ("1-cycle", "Ramp up then down", "Fast convergence", "Max LR, $T$"),
+            restored=(3,),
+            note="the momentum is not cycled",
+        ),
+        Row(
+            "inverse_sqrt",
+            (
+                "Inverse sqrt",
+                r"$\eta_t = d_{\mathrm{model}}^{-1/2} \min(t^{-1/2}, t T_w^{-3/2})$",
+                "Original Transformer",
+                r"$T_w$, $d_{\mathrm{model}}$",
+            ),
+            restored=(1, 3),
+            note="scaled to the tuned peak rate",
+        ),
+        Row(
+            "linear",
+            (
+                "Linear decay (not in the text)",
+                r"$\eta_t = \eta_{\min} + (\eta_{\max} - \eta_{\min})(1 - t/T)$",
+                "Comparison with cosine",
+                "$T$",
+            ),
+            short="Linear",
+        ),
+    ),
+)
+
+LABELS = {
+    "model": {"resnet": "ResNet", "transformer": "Transformer", "mlp": "MLP", "cnn": "CNN"},
+    "strategy": {row.key: row.label for row in STRATEGIES.rows},
+    "schedule": {row.key: row.label for row in SCHEDULES.rows},
+}
+SOURCE_TABLES = {table.name: table for table in (PROPERTIES, FACTORS, STRATEGIES, SCHEDULES)}

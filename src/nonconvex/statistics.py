@@ -1,0 +1,150 @@
+"""Intervals and tests for runs that are paired by seed. Every random draw comes from an explicit Generator.
+
+Values are one-dimensional and finite: a diverged run has no loss, and it is the caller's to count it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95
+EXACT = 12  # up to 2^12 sign patterns are enumerated
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence limits from `n` units; from one unit there are no limits (NaN)."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+
+def mean(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """The mean with Student's t interval."""
+    x = _finite(values)
+    n = len(x)
+    if n < 2:
+        return Interval(float(x.mean()) if n else np.nan, np.nan, np.nan, n)
+    return _interval(float(x.mean()), float(x.std(ddof=1)) / np.sqrt(n), n, n - 1, level)
+
+
+def paired(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Interval:
+    """The mean of a - b, pair by pair, with the paired-t interval."""
+    return mean(np.subtract(_finite(a), _finite(b)), level)
+
+
+def pairs_of_runs(
+    values: ArrayLike, first: Sequence[int], second: Sequence[int], level: float = LEVEL
+) -> Interval:
+    """The mean over pairs of runs; `n` counts the pairs, pair i being runs (first[i], second[i]).
+
+    Pairs that share no run are independent: Student's t interval. In a ring, pair i = (run i, run i+1 mod
+    n), every run sits in two pairs, and the n pairs are no sample of n. The variance is then that of the
+    delete-one-run jackknife (both pairs of the run leave together) times 2/3. The plain jackknife, in which
+    every pair leaves twice, estimates (2 g0 + 2 g1) / n, with g0 the variance of a pair and g1 the
+    covariance of neighbours; the mean's own variance is (g0 + 2 g1) / n. As g1 <= g0 / 2 (Hoeffding 1948),
+    two thirds of the former is exact when the pairs only add up their runs, and at most a third too large
+    otherwise. Neighbouring deletions overlap: the variance estimate has about (n - 1) / 2 degrees of
+    freedom, found by simulation, with which the interval covers 95 to 99 % for n from 4
+    (tests/test_statistics.py).
+    """
+    x = _finite(values)
+    runs = np.unique([*first, *second])
+    contains = (np.asarray(first) == runs[:, None]) | (np.asarray(second) == runs[:, None])  # (runs, pairs)
+    if len(x) < 3 or contains.sum(1).max() == 1:
+        return mean(x, level)
+    left = np.array([x[~of_run].mean() for of_run in contains])
+    n = len(runs)
+    # var = 2/3 (n-1)/n sum_i (m_(-i) - m_(.))^2
+    error = np.sqrt(2 / 3 * (n - 1) / n * np.square(left - left.mean()).sum())
+    return _interval(float(x.mean()), float(error), len(x), (n - 1) / 2, level)
+
+
+def sign_flip(
+    differences: ArrayLike, generator: np.random.Generator | None = None, draws: int = 20_000
+) -> float:
+    """Two-sided p that the differences are symmetric about zero, by flipping their signs (Fisher 1935).
+
+    Exact up to twelve differences; beyond, a Monte Carlo estimate that counts the observed signs as one draw.
+    NaN without differences; ValueError where a Generator is needed and missing.
+    """
+    x = _finite(differences)
+    n = len(x)
+    if n == 0:
+        return np.nan
+    if n > EXACT and generator is None:
+        raise ValueError(f"sign_flip: {n} differences need a Generator; up to {EXACT} are enumerated")
+    if n <= EXACT:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    else:
+        signs = np.vstack([np.ones(n, int), generator.choice([-1, 1], size=(draws, n))])
+    observed = abs(x.sum())
+    return float(np.mean(abs(signs @ x) >= observed - 1e-12 * abs(x).sum()))
+
+
+def tost(differences: ArrayLike, margin: float) -> float:
+    """p against "the mean is outside ±margin": the larger of two one-sided t tests (Schuirmann 1987).
+
+    At most 0.025 exactly where the 95 % interval lies inside the margins. NaN for fewer than two differences.
+    """
+    x = _finite(differences)
+    if len(x) < 2:
+        return np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = (margin - abs(x.mean())) / (x.std(ddof=1) / np.sqrt(len(x)))
+    return float(stats.t.sf(t, len(x) - 1))
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """Holm's step-down adjusted p, in the order given."""
+    p = np.asarray(p, float)
+    order = np.argsort(p, kind="stable")
+    # p~_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
+    adjusted = np.maximum.accumulate(np.minimum(1, np.arange(len(p), 0, -1) * p[order]))
+    return adjusted[np.argsort(order, kind="stable")]
+
+
+def iqm(values: ArrayLike) -> float:
+    """Interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021)."""
+    return float(stats.trim_mean(_finite(values), 0.25))
+
+
+def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
+    """P(X > Y) + P(X = Y) / 2 over all pairs of the two samples (Agarwal et al. 2021)."""
+    x, y = _finite(x)[:, None], _finite(y)[None, :]
+    return float(np.mean((x > y) + 0.5 * (x == y)))
+
+
+def bootstrap(
+    strata: Sequence[ArrayLike],
+    statistic: Callable[[np.ndarray], float],
+    generator: np.random.Generator,
+    draws: int = 2_000,
+    level: float = LEVEL,
+) -> Interval:
+    """Percentile interval of `statistic` on the pooled values, each stratum resampled within itself."""
+    strata = [_finite(values) for values in strata]
+    found = [
+        statistic(np.concatenate([generator.choice(values, len(values)) for values in strata]))
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    pooled = np.concatenate(strata)
+    return Interval(float(statistic(pooled)), float(low), float(high), len(pooled))
+
+
+def _interval(estimate: float, error: float, n: int, freedom: float, level: float) -> Interval:
+    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    return Interval(estimate, estimate - reach, estimate + reach, n)
+
+
+def _finite(values: ArrayLike) -> np.ndarray:
+    x = np.asarray(values, float)
+    if x.ndim != 1 or not np.isfinite(x).all():
+        raise ValueError(f"one dimension of finite values allowed, found shape {x.shape}: {x}")
+    return x

@@ -1,0 +1,175 @@
+"""Tables as text: CSV for machines, Markdown for the browser, LaTeX (booktabs) for the paper.
+
+A cell is plain text in which `$...$` is TeX, kept as it is; everything else is escaped for the format at
+hand.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+UNMEASURED = "not measured yet"
+RESTORED = "†"  # behind a formula that the source text lost and we put back
+QUANTITY = re.compile(r"(.*?)_?(mean|low|high|p|n)")
+MATH = re.compile(r"(\$[^$]*\$)")
+NUMBER = re.compile(rf"[-\d]|{UNMEASURED}|diverged|baseline")
+LONG = 30  # characters from which a column is set as a paragraph
+SPECIAL = {character: rf"\{character}" for character in "&%#_{}$"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", RESTORED: r"\textsuperscript{\dag}",
+}  # fmt: skip
+FLOAT = r"""\begin{table*}[htbp]
+\centering\footnotesize\setlength{\tabcolsep}{3pt}
+\caption{%s}
+\label{tab:%s}
+\begin{adjustbox}{max width=\linewidth}
+\begin{tabular}{@{}%s@{}}
+\toprule
+%s
+\midrule
+%s
+\bottomrule
+\end{tabular}
+\end{adjustbox}
+\end{table*}"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One grid of cells under a caption; `name` ends its LaTeX label."""
+
+    name: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Blocks that are read together, and the notes below them."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+    notes: Sequence[str]
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Six significant digits; `not measured yet` where there is no `n`, blank where an `n` has no number."""
+    return frame.apply(lambda column: _csv_cells(frame, column)).to_csv(index=False, lineterminator="\n")
+
+
+def markdown(document: Document) -> str:
+    """A page of GitHub tables."""
+    parts = [f"# {document.title}"]
+    for block in document.blocks:
+        lines = [block.columns, ["---"] * len(block.columns), *block.rows]
+        parts.append(f"## {block.caption}")
+        parts.append("\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines))
+    parts.append("\n".join(f"- {note}" for note in document.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(document: Document) -> str:
+    """One `table*` per block (packages adjustbox, amsmath, booktabs); the notes end the last caption."""
+    floats = []
+    for block in document.blocks:
+        notes = document.notes if block is document.blocks[-1] else ()
+        caption = " ".join([f"{document.title}: {block.caption}.", *notes])
+        head, *body = (" & ".join(map(_latex_cell, line)) + r" \\" for line in [block.columns, *block.rows])
+        label, alignment = f"{document.name}-{block.name}", _alignment(block)
+        floats.append(FLOAT % (_latex_cell(caption), label, alignment, head, "\n".join(body)))
+    return "\n\n".join(floats) + "\n"
+
+
+def write(path: Callable[[str, str], Path], frame: pd.DataFrame, document: Document) -> None:
+    """The table in all three formats, at `path(name, suffix)`."""
+    for suffix, text in (("csv", csv(frame)), ("md", markdown(document)), ("tex", latex(document))):
+        target = path(document.name, suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text.encode())
+
+
+def interval(mean: float, low: float, high: float, n: int | None, scale: float = 1) -> str:
+    """`0.512 [0.498, 0.526]`, to two digits of the half width; without limits three digits of the mean."""
+    if n is None or pd.isna(n):
+        return UNMEASURED
+    if pd.isna(mean):
+        return "diverged"
+    if pd.isna(low):
+        return number(scale * mean)
+    decimals = _decimals(scale * (high - low) / 2, scale * mean)
+    middle, lowest, highest = (_fixed(scale * value, decimals) for value in (mean, low, high))
+    return f"{middle} [{lowest}, {highest}]"
+
+
+def half_width(mean: float, low: float, high: float, n: int | None, scale: float = 1) -> str:
+    """`0.512 ± 0.014`: the short form, for an interval that is symmetric."""
+    if n is None or pd.isna(n) or pd.isna(low):
+        return interval(mean, low, high, n, scale)
+    reach = scale * (high - low) / 2
+    decimals = _decimals(reach, scale * mean)
+    return f"{_fixed(scale * mean, decimals)} $\\pm$ {_fixed(reach, decimals)}"
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def _decimals(reach: float, mean: float) -> int:
+    """How many show two significant digits of `reach`, or three of the mean where there is none."""
+    size, digits = (reach, 2) if reach > 0 else (abs(mean), 3)
+    exponent = int(f"{size:e}".split("e")[1]) if size > 0 else 0
+    return min(max(digits - 1 - exponent, 0), 8)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # no negative zero
+
+
+def _csv_cells(frame: pd.DataFrame, column: pd.Series) -> pd.Series:
+    """The cells of one column as text."""
+    quantity = QUANTITY.fullmatch(str(column.name))
+    counted = f"{quantity[1]}_n".lstrip("_") if quantity else None
+    known = frame[counted].notna() if counted in frame else column.notna()
+    return column.map(_csv_cell).where(known, UNMEASURED)
+
+
+def _csv_cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) or pd.isna(value):
+        return value if isinstance(value, str) else ""
+    return f"{value:.6g}" if isinstance(value, float) else str(int(value))
+
+
+def _markdown_cell(text: str) -> str:
+    return _outside_math(text, lambda part: re.sub(r"([*_`<|])", r"\\\1", part))
+
+
+def _latex_cell(text: str) -> str:
+    return _outside_math(text, _latex_text)
+
+
+def _outside_math(text: str, change: Callable[[str], str]) -> str:
+    return "".join(part if MATH.fullmatch(part) else change(part) for part in MATH.split(text))
+
+
+def _latex_text(text: str) -> str:
+    escaped = "".join(SPECIAL.get(character, character) for character in text)
+    quoted = re.sub(r'"([^"]*)"', r"``\1''", escaped)
+    return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", quoted)
+
+
+def _alignment(block: Block) -> str:
+    """Right for numbers, a paragraph for sentences, left for the rest."""
+    columns = list(zip(*block.rows, strict=True))
+    widths = [max(len(MATH.sub("formulas", cell)) for cell in column) for column in columns]
+    share = min(0.18, 0.7 / max(sum(width > LONG for width in widths), 1))
+    letters = ["l" if width <= LONG else rf"p{{{share:.2f}\linewidth}}" for width in widths]
+    numeric = [all(NUMBER.match(cell) for cell in column) for column in columns]
+    return "".join("r" if is_number else letter for is_number, letter in zip(numeric, letters, strict=True))

@@ -1,0 +1,205 @@
+"""Figures show the numbers of their frames, nothing is cut off or covered, and files are the same twice."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import RATES, fabricate, settings
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from nonconvex import arms, figures, panels, style, tables
+from nonconvex.arms import Records
+from nonconvex.paths import Results
+from nonconvex.schedules import SCHEDULES
+from nonconvex.summaries import summaries
+
+ASKED = settings()
+BASE = ASKED.grid.baseline
+NAMES = (
+    "rate_response", "schedule_shapes", "schedule_forest", "strategy_forest", "grid_heatmap", "flatness",
+    "loss_curves", "connectivity_profiles", "barriers",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Records:
+    files = Results(tmp_path_factory.mktemp("root"), "tiny")
+    fabricate(files, ASKED)
+    return arms.load(files, ASKED)
+
+
+@pytest.fixture(scope="module")
+def summary(records) -> pd.DataFrame:
+    return summaries(records, ASKED)
+
+
+@pytest.fixture(scope="module")
+def drawn(records, summary) -> dict[str, Figure]:
+    schedules, strategies = tables.schedules(summary, ASKED), tables.strategies(summary, ASKED)
+    curves = records.finished_curves
+    points = records.points.query("strategy == @BASE.strategy and schedule == @BASE.schedule")
+    return {
+        "rate_response": figures.rate_response(records.tuning, "none"),
+        "schedule_shapes": figures.schedule_shapes(shapes()),
+        "schedule_forest": figures.forest(schedules, "schedule"),
+        "strategy_forest": figures.forest(strategies, "strategy"),
+        "grid_heatmap": figures.grid_heatmap(tables.grid(summary)),
+        "flatness": figures.flatness(schedules, "schedule"),
+        "loss_curves": figures.loss_curves(curves[curves.strategy == BASE.strategy], "schedule"),
+        "connectivity_profiles": figures.connectivity_profiles(points),
+        "barriers": figures.barriers(strategies, "strategy"),
+    }
+
+
+def shapes() -> pd.DataFrame:
+    multiples = {name: factory(50) for name, factory in SCHEDULES.items()}
+    return pd.DataFrame([
+        {"schedule": name, "step": step, "multiple": multiple(step)}
+        for name, multiple in multiples.items() for step in range(50)
+    ])  # fmt: skip
+
+
+def texts(figure: Figure) -> list:
+    shown = [
+        text for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_visible()
+    ]
+    return [text for text in shown if text.get_text().strip()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_text_is_cut_off_and_no_legend_covers_a_panel(drawn, name):
+    figure = drawn[name]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, page = canvas.get_renderer(), figure.bbox
+    for text in texts(figure):
+        box = text.get_window_extent(renderer)
+        if box.width:
+            assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, (
+                text.get_text()
+            )
+    for legend in figure.legends:
+        box = legend.get_window_extent(renderer)
+        assert not any(box.overlaps(axes.get_tightbbox(renderer)) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_holds_data_and_the_title_says_how_many(drawn, name):
+    figure = drawn[name]
+    for axes in figure.axes:
+        assert not axes.get_visible() or axes.has_data()
+    if name != "schedule_shapes":
+        assert re.search(r"n = \d|over the n seeds", figure.get_suptitle())
+        assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["ResNet", "Transformer"]
+
+
+def test_forest_draws_the_intervals_of_its_frame(drawn, summary):
+    rows = summary.query("model == 'transformer' and strategy == 'none'")
+    bars = drawn["schedule_forest"].axes[1].containers
+    assert [bar[0].get_xdata()[0] for bar in bars] == pytest.approx(rows.test_loss_difference_mean.tolist())
+    ends = [bar[2][0].get_segments()[0][:, 0] for bar in bars]
+    assert np.ravel(ends) == pytest.approx(
+        rows[["test_loss_difference_low", "test_loss_difference_high"]].to_numpy().ravel()
+    )
+    labels = [text.get_text() for text in drawn["schedule_forest"].axes[0].get_yticklabels()]
+    assert labels == ["Constant", "Cosine annealing", "WSD"]
+
+
+def test_divergence_is_written_where_the_point_would_stand(summary):
+    lost = tables.schedules(summary, ASKED).assign(test_loss_difference_n=0)
+    blank = {f"test_loss_difference_{part}": np.nan for part in ("mean", "low", "high")}
+    figure = figures.forest(lost.assign(**blank), "schedule")
+    assert sum(text.get_text() == "diverged" for text in texts(figure)) == len(lost)
+
+
+def test_a_single_run_has_a_point_and_no_bar(summary):
+    one = tables.schedules(summary, ASKED)
+    one[["test_loss_difference_low", "test_loss_difference_high"]] = np.nan
+    bars = figures.forest(one, "schedule").axes[0].containers
+    assert len(bars) == 3 and not any(bar.has_xerr for bar in bars)
+
+
+def test_rate_response_draws_means_and_marks_the_chosen_rate(drawn, records):
+    runs = records.tuning.query("model == 'resnet' and strategy == 'none' and schedule == 'constant'")
+    means = runs.groupby("rate").validation_loss.mean()
+    line, dots, chosen = drawn["rate_response"].axes[0].lines[:3]
+    assert line.get_ydata() == pytest.approx(means.to_numpy()) and len(dots.get_ydata()) == len(runs)
+    assert chosen.get_xdata()[0] == means.idxmin()
+
+
+def test_rate_response_crosses_out_rates_that_diverged(records):
+    lost = records.tuning.copy()
+    lost.loc[lost.rate == RATES[-1], "validation_loss"] = np.nan
+    panel = figures.rate_response(lost, "none").axes[0]
+    crosses = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "x"]
+    assert crosses == [RATES[-1]] * 3
+
+
+def test_heatmap_writes_the_errors_flags_edges_and_frames_the_baseline(drawn, summary):
+    panel = drawn["grid_heatmap"].axes[0]
+    written = [text.get_text() for text in panel.texts]
+    rows = (
+        summary[summary.model == "resnet"]
+        .dropna(subset="test_error_mean")
+        .set_index(["schedule", "strategy"])
+    )
+    expected = [
+        f"{100 * rows.test_error_mean[key]:.1f}" + "*" * (rows.rate_at_edge[key] != "no")
+        for key in [(a, b) for a in ASKED.grid.schedules for b in ASKED.grid.strategies] if key in rows.index
+    ]  # fmt: skip
+    assert written == expected and any(text.endswith("*") for text in written)
+    (frame,) = panel.patches
+    assert frame.get_xy() == (0, 1)  # strategy none, schedule cosine
+
+
+def test_profiles_draw_the_mean_over_pairs(drawn, records):
+    points = records.points.query(
+        "model == 'transformer' and strategy == 'none' and schedule == 'cosine' and kind == 'curve'"
+    )
+    panel = drawn["connectivity_profiles"].axes[3]
+    line = next(line for line in panel.lines if line.get_label() == style.look("kind", "curve").label)
+    assert line.get_ydata() == pytest.approx(points.groupby("t").test_loss.mean().to_numpy())
+
+
+def test_curves_leave_diverged_runs_out(records):
+    left_out = set(records.reported.dropna(subset="diverged_step").set_index([*arms.ARM, "seed"]).index)
+    kept = set(records.finished_curves.set_index([*arms.ARM, "seed"]).index)
+    assert len(left_out) == 9 and not left_out & kept and len(kept) == len(records.reported) - 9
+
+
+@pytest.mark.parametrize("name", ["rate_response", "grid_heatmap"])
+def test_files_are_the_same_twice_and_name_no_version(tmp_path, drawn, name):
+    for folder in ("a", "b"):
+        figures.save(drawn[name], tmp_path / folder / f"{name}.png")
+    for suffix in (".png", ".pdf"):
+        first, second = ((tmp_path / folder / name).with_suffix(suffix).read_bytes() for folder in ("a", "b"))
+        assert first == second
+        assert b"CreationDate" not in first and b"atplotlib" not in first
+
+
+@pytest.mark.parametrize("axis", ["schedule", "strategy", "kind"])
+def test_looks_differ_in_colour_marker_dashes_and_label(axis):
+    looks = [style.look(axis, name) for name in style.NAMES[axis]]
+    for part in ("label", "colour", "marker", "dashes"):
+        assert len({getattr(look, part) for look in looks}) == len(looks)
+    assert all(sum(to_rgb(look.colour)) < 2.6 for look in looks)  # none so pale that it vanishes on white
+
+
+def test_an_unknown_name_has_no_look():
+    with pytest.raises(KeyError, match="no look for strategy 'adam'; known: sgd_noise, warmup"):
+        style.look("strategy", "adam")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.05, 3.0), (0.48, 0.72), (2.01, 2.06), (1e-5, 1e4)])
+def test_a_logarithmic_axis_has_a_few_plain_ticks_inside(low, high):
+    axes = Figure().subplots()
+    axes.plot([0, 1], [low, high])
+    axes.set_yscale("log")
+    panels.plain_log(axes.yaxis)
+    ticks = axes.get_yticks()
+    assert (
+        2 <= len(ticks) <= 11 and (axes.get_ylim()[0] <= ticks).all() and (ticks <= axes.get_ylim()[1]).all()
+    )

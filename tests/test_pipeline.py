@@ -1,0 +1,112 @@
+"""The pipeline as a reader runs it: a fresh clone of this very tree, and the smoke profile end to end."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = "profiles/smoke/dvc.yaml"
+IDENTITY = ("-c", "user.name=n", "-c", "user.email=e")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A committed copy of every file that git does not ignore, in a repository of its own."""
+    folder = tmp_path_factory.mktemp("clone") / "nonconvex"
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    run(folder, "git", "init", "-q")
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", *IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "state")
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> subprocess.CompletedProcess:
+    """A command with this interpreter's environment first on the path and the folder's own package."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def changed(folder: Path) -> list[str]:
+    return run(folder, "git", "status", "--porcelain", "--untracked-files=all").stdout.splitlines()
+
+
+def test_the_committed_results_belong_to_the_committed_code(clone):
+    """A second's check of the default profile, data included: nothing to run, nothing to download."""
+    stale = run(clone, "dvc", "status", "dvc.yaml", "data/dvc.yaml", "--json").stdout
+    assert stale.strip() == "{}", f"results are out of date, run `dvc repro`: {stale}"
+    assert "Data and pipelines are up to date" in run(clone, "dvc", "repro").stdout
+    assert changed(clone) == []
+
+
+def test_the_smoke_profile_runs_from_end_to_end_and_then_not_again(clone):
+    """Every stage of the pipeline at toy size, from nothing; the default profile's files stay as they are."""
+    results = clone / "results" / "smoke"
+    shutil.rmtree(results, ignore_errors=True)
+    (clone / SMOKE).with_name("dvc.lock").unlink(missing_ok=True)
+    run(clone, "dvc", "repro", SMOKE)
+    names = {path.name for path in results.iterdir()}
+    assert names >= {"runs", "curves", "measurements", "connectivity", "tables", "figures", "metrics.json"}
+    own = ("profiles/smoke/", "results/smoke/")
+    assert [line for line in changed(clone) if not line[3:].startswith(own)] == []
+    commit(clone)
+    again = run(clone, "dvc", "repro", SMOKE).stdout
+    assert "Data and pipelines are up to date" in again and "Running stage" not in again
+    assert changed(clone) == []
+
+
+def test_a_setting_reruns_the_stages_that_read_it_and_no_others(clone):
+    """Asked after the run above: more strategies retrain nothing, another seed retrains everything."""
+    settings = yaml.safe_load((clone / "profiles/smoke/params.yaml").read_text())
+    strategies = settings["grid"]["strategies"]
+    new = next(name for name in ("ema", "swa", "sam", "clipping") if name not in strategies)
+    assert trained_again(clone, settings | {"seeds": settings["seeds"] | {"tuning": [2001]}}) == {
+        f"train@{model}-{strategy}" for model in settings["grid"]["models"] for strategy in strategies
+    }
+    wider = settings["grid"] | {"strategies": [*strategies, new]}
+    assert trained_again(clone, settings | {"grid": wider}) == {
+        f"train@{model}-{new}" for model in settings["grid"]["models"]
+    }
+
+
+def trained_again(clone: Path, settings: dict) -> set[str]:
+    """Training stages that the changed settings make stale."""
+    path = clone / "profiles/smoke/params.yaml"
+    before = path.read_text()
+    path.write_text(yaml.safe_dump(settings))
+    stale = run(clone, "dvc", "status", SMOKE, "--json").stdout
+    path.write_text(before)
+    return {name.split(":")[-1] for name in yaml.safe_load(stale) if ":train@" in name}
+
+
+def test_a_failing_notebook_fails_its_stage_and_says_where(clone):
+    """dvc stops; notebook, cell, error and partial copy are named; no half-written output is left."""
+    source = clone / "notebooks" / "tables.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise ValueError('on purpose')", id="last"))
+    nbformat.write(notebook, source)
+    said = run(clone, "dvc", "repro", "--single-item", f"{SMOKE}:tables", fails=True).stderr
+    assert not (clone / "results" / "smoke" / "notebooks" / "tables.ipynb").exists()
+    run(clone, "git", "checkout", "--", "notebooks", "results", "profiles")
+    assert "notebooks/tables.ipynb failed in cell [" in said and "ValueError: on purpose" in said
+    partial = clone / "logs" / "smoke-tables.ipynb"
+    assert str(partial.relative_to(clone)) in said and "on purpose" in partial.read_text()
+    assert changed(clone) == []
