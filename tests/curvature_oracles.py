@@ -1,4 +1,4 @@
-"""Functions whose curvature is known on paper, and dense references that share no code with `nonconvex.measure`."""
+"""Functions whose curvature is known on paper, and references that share no code with `nonconvex.measure`."""
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ def weighted_square(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def quadratic(eigenvalues: Tensor, points: Tensor, basis: Tensor | None = None) -> tuple[Objective, Params]:
-    """L(w) = ½ Σ_i h_i (q_i · w)² with q_i the rows of `basis` (default: the axes), at the rows of `points` (E, P)."""
+    """L(w) = ½ Σ_i h_i (q_i · w)² with q_i the rows of `basis` (default: axes), at `points` (E, P)."""
     size = len(eigenvalues)
     basis = torch.eye(size, dtype=points.dtype) if basis is None else basis
     objective = Objective(Stacked(Linear(size)), weighted_square, shared(basis, size * eigenvalues))
@@ -73,9 +73,7 @@ def doubled(build, members: int) -> tuple[Stacked, Params]:
     network, params = stack(build, range(members))
     network.module.double()
     generator = torch.Generator().manual_seed(1)
-    noise = {
-        k: torch.randn(v.shape, dtype=torch.float64, generator=generator) for k, v in sorted(params.items())
-    }
+    noise = {k: torch.randn(v.shape, dtype=torch.float64, generator=generator) for k, v in sorted(params.items())}
     return network, {name: value.double() + 0.1 * noise[name] for name, value in params.items()}
 
 
@@ -87,9 +85,7 @@ def plain_loss(module: nn.Module, params: Params, member: int, x: Tensor, y: Ten
         parts = flat.split([shape.numel() for shape in shapes.values()])
         state = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
         module.train(buffers is None)
-        logits = functional_call(
-            module, {**state, **{k: v[member] for k, v in (buffers or {}).items()}}, (x,)
-        )
+        logits = functional_call(module, {**state, **{k: v[member] for k, v in (buffers or {}).items()}}, (x,))
         return F.cross_entropy(logits.flatten(0, -2), y.flatten())
 
     return loss, torch.cat([value[member].flatten() for value in params.values()])

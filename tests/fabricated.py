@@ -76,7 +76,9 @@ def _curve(run: Run, rng: np.random.Generator) -> list[CurvePoint]:
 
 def _measurement(run: Run, name: str, rng: np.random.Generator) -> MeasurementRow:
     size = {"lambda_max": 12.0, "lambda_min": -1.5, "trace": 60.0, "keskar_sharpness": 40.0}.get(name, 0.08)
-    value = None if run.diverged_step is not None else size * (1 + 0.1 * rng.normal())
+    value = size * (
+        1 + 0.1 * rng.normal()
+    )  # of a diverged run too: it is frozen at weights that can be measured
     return MeasurementRow(
         run.model, run.strategy, run.schedule, run.seed, run.rate, name, value, None, 1e-4, 30,
         "lanczos", "cross_entropy", "mean", 500, "ab12", "recomputed", "all", "float32",

@@ -1,11 +1,12 @@
-"""The objective and the operators against closed forms and dense Hessians that `torch.func` computes forward-over-reverse."""
+"""The objective and the operators against closed forms, finite differences and dense Hessians."""
 
 import pytest
 import torch
 from curvature_oracles import Linear, dense, doubled, half_square, plain_loss, quadratic, weighted_square
-from torch.func import hessian, jacrev
+from torch.autograd.functional import hessian, jacobian
 
 from nonconvex.losses import cross_entropy, squared_error
+from nonconvex.measure.estimate import gaussian
 from nonconvex.measure.objective import Objective, shared
 from nonconvex.measure.operators import GaussNewton, Hessian, Preconditioned
 from nonconvex.models.mlp import Mlp
@@ -37,6 +38,9 @@ def text(count, length=4, classes=5):
     return tokens[:, :-1], tokens[:, 1:]
 
 
+BEDS = [(mlp, signals(9)), (resnet, signals(10, length=8)), (transformer, text(6))]
+
+
 def mlp_bed(members=2, count=9, size=None, loss=cross_entropy, free=None):
     network, params = doubled(mlp, members)
     return Objective(network, loss, shared(*signals(count), size), {}, free), params
@@ -45,7 +49,16 @@ def mlp_bed(members=2, count=9, size=None, loss=cross_entropy, free=None):
 def reference(objective, params, member, statistics=None):
     x, y = (part[0] for part in objective.batches[0])
     loss, point = plain_loss(objective.network.module, params, member, x, y, statistics)
-    return hessian(loss)(point)
+    return hessian(loss, point, vectorize=True)
+
+
+def assert_products_same(objective, params, statistics=None):
+    """Three products of the Hessian of every member; all columns of a network would take seconds."""
+    generator = torch.Generator().manual_seed(0)
+    probes = torch.randn(2, 3, objective.flat(params).shape[1], dtype=torch.float64, generator=generator)
+    found = Hessian(objective, params) @ probes
+    for member in range(2):
+        assert_same(found[member], probes[member] @ reference(objective, params, member, statistics))
 
 
 def assert_same(found, expected, tolerance=1e-9):
@@ -54,22 +67,31 @@ def assert_same(found, expected, tolerance=1e-9):
 
 @pytest.mark.parametrize("keep_graph", [True, False])
 def test_hessian_of_an_mlp(keep_graph):
-    """Would miss: a bug that forward-over-reverse and double backward of one module share."""
+    """Would miss: an error in torch's own second derivatives, which both sides use (see the next test)."""
     objective, params = mlp_bed()
     found = dense(Hessian(objective, params, keep_graph))
     for member in range(2):
         assert_same(found[member], reference(objective, params, member))
 
 
+@pytest.mark.parametrize("build, data", BEDS)
+def test_products_are_differences_of_gradients(build, data):
+    """(g(w + hv) - g(w - hv)) / 2h has no second derivative. Would miss: an error that gradients share."""
+    network, params = doubled(build, 2)
+    objective = Objective(network, cross_entropy, shared(*data))
+    point = objective.flat(params)
+    v = torch.randn(point.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ahead, behind = (objective.gradients(objective.at(params, point + h * v)) for h in (1e-6, -1e-6))
+    assert_same(Hessian(objective, params) @ v, (ahead - behind) / 2e-6, 1e-6)
+
+
 def test_hessian_with_fixed_statistics():
-    """Evaluation mode: the statistics are constants, not functions of the weights. Would miss: wrong statistics."""
+    """Evaluation mode: the statistics are constants of the weights. Would miss: wrong statistics."""
     network, params = doubled(resnet, 2)
     x, y = signals(10, length=8)
     statistics = network.statistics(params, [x.expand(2, *x.shape)])
     objective = Objective(network, cross_entropy, shared(x, y), statistics)
-    found = dense(Hessian(objective, params))
-    for member in range(2):
-        assert_same(found[member], reference(objective, params, member, statistics))
+    assert_products_same(objective, params, statistics)
 
 
 def test_hessian_through_batch_statistics():
@@ -77,26 +99,20 @@ def test_hessian_through_batch_statistics():
     network, params = doubled(resnet, 2)
     x, y = signals(10, length=8)
     training = Objective(network, cross_entropy, shared(x, y))
-    found = dense(Hessian(training, params))
-    for member in range(2):
-        assert_same(found[member], reference(training, params, member))
+    assert_products_same(training, params)
     statistics = network.statistics(params, [x.expand(2, *x.shape)])
     fixed = Objective(network, cross_entropy, shared(x, y), statistics)
-    torch.testing.assert_close(
-        fixed.losses(params), training.losses(params)
-    )  # one batch: the same function value ...
-    assert (
-        dense(Hessian(fixed, params)) - found
-    ).abs().max() > 0.01 * found.abs().max()  # ... another curvature
+    torch.testing.assert_close(fixed.losses(params), training.losses(params))  # one batch: the same function value ...
+    vector = gaussian(training.flat(params), 0, "")
+    found, other = Hessian(training, params) @ vector, Hessian(fixed, params) @ vector
+    assert (found - other).abs().max() > 0.01 * found.abs().max()  # ... another curvature
 
 
 def test_hessian_through_attention():
     """Would miss: an error in the mean over positions that cross_entropy and F.cross_entropy share."""
     network, params = doubled(transformer, 2)
     objective = Objective(network, cross_entropy, shared(*text(6)), {})
-    found = dense(Hessian(objective, params))
-    for member in range(2):
-        assert_same(found[member], reference(objective, params, member))
+    assert_products_same(objective, params)
 
 
 def test_linear_regression_is_the_second_moment():
@@ -115,7 +131,7 @@ def test_linear_regression_is_the_second_moment():
 @pytest.mark.parametrize("loss", [cross_entropy, squared_error])
 @pytest.mark.parametrize("keep_graph", [True, False])
 def test_gauss_newton_is_the_jacobian_sandwich(loss, keep_graph):
-    """JᵀH_out J with J dense and H_out from its formula. Would miss: the label leaking in at a perfect fit only."""
+    """JᵀH_out J with J dense and H_out from its formula. Would miss: wrong logits, which J shares."""
     objective, params = mlp_bed(loss=loss)
     x, _ = (part[0] for part in objective.batches[0])
     found = dense(GaussNewton(objective, params, keep_graph))
@@ -126,10 +142,10 @@ def test_gauss_newton_is_the_jacobian_sandwich(loss, keep_graph):
             return objective.network(objective.at(one, point[None]), x[None], {})[0]
 
         point = objective.flat(one)[0]
-        jacobian, p = jacrev(logits)(point), logits(point).softmax(-1)
+        slope, p = jacobian(logits, point, vectorize=True), logits(point).softmax(-1)
         inner = torch.diag_embed(p) - p[:, :, None] * p[:, None]
         inner = inner if loss is cross_entropy else torch.eye(3).double().expand_as(inner)
-        expected = torch.einsum("bcp,bcd,bdq->pq", jacobian, inner, jacobian) / len(x)
+        expected = torch.einsum("bcp,bcd,bdq->pq", slope, inner, slope) / len(x)
         assert_same(found[member], expected)
         assert torch.linalg.eigvalsh(found[member])[0] > -1e-12
 
@@ -146,9 +162,7 @@ def test_ragged_batches_equal_the_full_batch(size):
     """9 examples in batches of 4, 4, 1 or 8, 1: an unweighted mean of batch means is off by the last one."""
     whole, params = mlp_bed()
     cut, _ = mlp_bed(size=size)
-    vectors = torch.randn(
-        whole.flat(params).shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    vectors = torch.randn(whole.flat(params).shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert_same(cut.losses(params), whole.losses(params))
     assert_same(cut.gradients(params), whole.gradients(params))
     for operator in (Hessian, GaussNewton):
@@ -169,7 +183,7 @@ def test_batch_statistics_depend_on_the_batches_and_say_so():
 
 
 def test_frozen_parameters_leave_a_diagonal_block():
-    """The block of the full Hessian; crashed in two public tools. Would miss: a wrong order of the free names."""
+    """The block of the full Hessian. Would miss: a block that is wrong in the full Hessian too."""
     names = ["head.weight", "hidden.0.bias"]
     objective, params = mlp_bed()
     part, _ = mlp_bed(free=names)
@@ -186,14 +200,12 @@ def test_probes_are_single_products():
     """(E, k, P) at once equals one by one. Would miss: both forms sharing a wrong product."""
     objective, params = mlp_bed()
     operator = Hessian(objective, params)
-    probes = torch.randn(
-        2, 3, operator.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
+    probes = torch.randn(2, 3, operator.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert_same(operator @ probes, torch.stack([operator @ probes[:, i] for i in range(3)], dim=1))
 
 
 def test_a_member_alone_equals_the_member_in_a_cohort():
-    """With data of its own each, and after a NaN neighbour. Would miss: a mixture that is symmetric in members."""
+    """Each with data of its own, beside a NaN neighbour. Would miss: what `select` itself loses."""
     network, params = doubled(mlp, 3)
     x, y = signals(12)
     batches = [(x.view(3, 4, 4), y.view(3, 4))]

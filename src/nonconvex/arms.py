@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from nonconvex.paths import Results
 
 ARM = ["model", "strategy", "schedule"]
 RUN = [*ARM, "phase", "seed", "rate"]
+LOSSES = ["train_loss", "train_error", "test_loss", "test_error"]
 
 
 class IncompleteError(ValueError):
@@ -20,7 +22,10 @@ class IncompleteError(ValueError):
 
 @dataclass(frozen=True)
 class Records:
-    """Frames of Run, CurvePoint, MeasurementRow, Barrier and PathPoint, in the grid's order."""
+    """Frames of Run, CurvePoint, MeasurementRow, Barrier and PathPoint, in the grid's order.
+
+    Rows about diverged runs are there, without values.
+    """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -31,12 +36,6 @@ class Records:
     @property
     def reported(self) -> pd.DataFrame:
         return self.runs[self.runs.phase == "reported"]
-
-    @property
-    def finished_curves(self) -> pd.DataFrame:
-        """The curves of reported runs that did not diverge."""
-        finished = self.reported[self.reported.diverged_step.isna()]
-        return self.curves.merge(finished[[*ARM, "seed"]])
 
     @property
     def tuning(self) -> pd.DataFrame:
@@ -55,15 +54,13 @@ def load(files: Results, settings: Settings) -> Records:
     if missing := [line for _, lines in found for line in lines]:
         raise IncompleteError("runs missing:\n  " + "\n  ".join(missing))
     runs = pd.concat([frame for frame, _ in found], ignore_index=True)
-    reported = runs[runs.phase == "reported"]
+    about = partial(_about, runs[runs.phase == "reported"])
     return Records(
         runs,
-        _of_runs(_existing([files.curves(*stage) for stage in stages], records.CurvePoint), reported),
-        _of_runs(
-            _existing([files.measurements(*stage) for stage in stages], records.MeasurementRow), reported
-        ),
-        _of_runs(_existing([files.connectivity(model) for model in models], records.Barrier), reported),
-        _of_runs(_existing([files.paths(model) for model in models], records.PathPoint), reported),
+        about(_existing([files.curves(*stage) for stage in stages], records.CurvePoint), ["loss"]),
+        about(_existing([files.measurements(*stage) for stage in stages], records.MeasurementRow), ["value"]),
+        about(_existing([files.connectivity(model) for model in models], records.Barrier), ["barrier"]),
+        about(_existing([files.paths(model) for model in models], records.PathPoint), LOSSES),
     )
 
 
@@ -107,12 +104,18 @@ def _existing(paths: Iterable, record_type: type) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else records.empty(record_type)
 
 
-def _of_runs(frame: pd.DataFrame, reported: pd.DataFrame) -> pd.DataFrame:
-    """The rows about reported runs, for a path at both ends; a sibling goes by its parent's seed."""
-    known = pd.MultiIndex.from_frame(reported[[*ARM, "seed"]])
-    if "seed" in frame:
-        ends = [frame.seed]
-    else:
-        ends = [frame.seed_a, frame.seed_b.where(frame.kind != "siblings", frame.seed_a)]
-    kept = [pd.MultiIndex.from_arrays([*(frame[name] for name in ARM), end]).isin(known) for end in ends]
-    return frame[np.all(kept, axis=0)].reset_index(drop=True)
+def _about(reported: pd.DataFrame, frame: pd.DataFrame, values: list[str]) -> pd.DataFrame:
+    """The rows of `frame` about reported runs, at both ends of a path, with no `values` where one diverged.
+
+    A diverged run is frozen at weights that may be finite, and what was measured there says nothing about the arm.
+    A sibling goes by the seed of the run that it shares a start with.
+    """
+    ends = [frame.seed] if "seed" in frame else [frame.seed_a, frame.seed_b]
+    places = [pd.MultiIndex.from_arrays([*(frame[name] for name in ARM), end]) for end in ends]
+    known, finished = (
+        pd.MultiIndex.from_frame(runs[[*ARM, "seed"]])
+        for runs in (reported, reported[reported.diverged_step.isna()])
+    )
+    frame = frame.copy()
+    frame.loc[~np.all([place.isin(finished) for place in places], axis=0), values] = np.nan
+    return frame[np.all([place.isin(known) for place in places], axis=0)].reset_index(drop=True)

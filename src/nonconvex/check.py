@@ -2,8 +2,8 @@
 
     python -m nonconvex.check params.yaml
 
-`config.read` checks the shape; here every model, strategy, schedule and optimizer of the grid is built once with the options that the
-file gives it. Exit code 2 and one message that names the key and lists what is allowed.
+`config.read` checks the shape; here every model, strategy, schedule and optimizer of the grid is built once with the
+options that the file gives it. Exit code 2 and one message that names the key and lists what is allowed.
 """
 
 import inspect

@@ -1,6 +1,7 @@
 """The parameter file as frozen settings, one class per axis. An unknown or impossible entry is refused by name.
 
-Adding a schedule, strategy or model: its name joins the Literal here and its row the registry there (a test holds the two together).
+Adding a schedule, strategy or model: its name joins the Literal here and its row the registry there (a test holds the
+two together).
 """
 
 import difflib
@@ -61,7 +62,8 @@ class Grid(Axis):
 
 
 class SeedLists(Axis):
-    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `siblings` forked, `tuning` never reported."""
+    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `siblings` forked, `tuning` never
+    reported."""
 
     reported: Seeds
     cross: Seeds

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nonconvex.beds import bed_of, spread
 from nonconvex.config import Settings
-from nonconvex.experiment import bed_of, spread
 from nonconvex.measure.connectivity import Pair, Problem, connect
 from nonconvex.measure.symmetries import symmetries
 from nonconvex.models.stacked import Stacked

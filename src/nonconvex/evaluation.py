@@ -1,4 +1,5 @@
-"""Loss and error of stacked networks on fixed examples, with normalisation statistics recomputed at the weights in question."""
+"""Loss and error of stacked networks on fixed examples, with normalisation statistics recomputed at the weights in
+question."""
 
 from collections.abc import Callable, Iterator
 

@@ -53,8 +53,8 @@ def rate_response(tuning: pd.DataFrame, strategy: str) -> Figure:
     legend(figure, axes[0])
     text = (
         f"Rate response, strategy {LABELS['strategy'][strategy]}: validation loss, mean over "
-        f"n = {runs.seed.nunique()} tuning seeds. Dots: single seeds; large: the chosen rate; crosses at the top: a "
-        "run diverged."
+        f"n = {runs.seed.nunique()} tuning seeds. Dots: single seeds; large: the chosen rate; "
+        "crosses at the top: a run diverged."
     )
     return titled(figure, text)
 
@@ -103,8 +103,8 @@ def forest(frame: pd.DataFrame, axis: str) -> Figure:
             panel.text(1.01, row["place"], note, **beside)
         panel.set_xlabel("difference of test loss to baseline (nats)")
     text = (
-        f"Test loss against the baseline {axis}: mean paired difference with 95 % t interval over the n seeds "
-        "that finished in both arms. Left of zero is better."
+        f"Test loss against the baseline {axis}: mean paired difference with 95 % t interval over the n "
+        "seeds that finished in both arms. Left of zero is better."
     )
     return titled(figure, text)
 
@@ -117,8 +117,8 @@ def grid_heatmap(grid: pd.DataFrame) -> Figure:
     for panel, rows in zip(axes[0], _by_model(grid), strict=True):
         _heatmap(panel, rows)
     text = (
-        f"Test error (%), mean over {counted(grid.test_error_n[grid.test_error_n > 0])} finished runs. Boxed: "
-        "the baseline arm; *: the rate lies at an edge of its tuning grid; blank: every run diverged."
+        f"Test error (%), mean over {counted(grid.test_error_n[grid.test_error_n > 0])} finished runs. "
+        "Boxed: the baseline arm; *: the rate lies at an edge of its tuning grid; blank: every run diverged."
     )
     return titled(figure, text)
 
@@ -157,6 +157,7 @@ def flatness(frame: pd.DataFrame, axis: str) -> Figure:
 @house()
 def loss_curves(curves: pd.DataFrame, axis: str) -> Figure:
     """Minibatch loss of finished runs during training, a line per arm with its band."""
+    curves = curves.dropna(subset="loss")
     figure, axes = panels(curves.model.unique(), height=3)
     for panel, rows in zip(axes[0], _by_model(curves), strict=True):
         for name, of_arm in rows.groupby(axis, sort=False):
@@ -173,6 +174,7 @@ def loss_curves(curves: pd.DataFrame, axis: str) -> Figure:
 @house()
 def connectivity_profiles(points: pd.DataFrame) -> Figure:
     """Train and test loss along the paths of one arm per model, a line per kind of path."""
+    points = points.dropna(subset=["train_loss", "test_loss"])
     figure, axes = panels(points.model.unique(), height=2.4, rows=2, sharex=True)
     for row, split in zip(axes, ("train", "test"), strict=True):
         for panel, rows in zip(row, _by_model(points), strict=True):
@@ -241,8 +243,7 @@ def _along(groups: DataFrameGroupBy, interval: Callable[[pd.DataFrame], Interval
 
 
 def _over_pairs(rows: pd.DataFrame, column: str) -> Interval:
-    known = rows.dropna(subset=column)
-    return statistics.pairs_of_runs(known[column], known.seed_a, known.seed_b)
+    return statistics.pairs_of_runs(rows[column], rows.seed_a, rows.seed_b)
 
 
 def _band(panel: Axes, spread: pd.DataFrame, style: Look) -> None:

@@ -15,6 +15,7 @@ FLATNESS = {
     "lambda_max": r"$\lambda_{\max}$",
     "lambda_min": r"$\lambda_{\min}$",
     "trace": r"$\mathrm{tr} H$",
+    "gauss_newton_max": r"$\lambda_{\max}$, Gauss-Newton",
     "sam_sharpness": "SAM sharpness",
     "adaptive_sharpness": "Adaptive sharpness",
     "keskar_sharpness": "Keskar sharpness",

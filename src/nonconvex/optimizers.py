@@ -1,7 +1,8 @@
 """Optimizers as functional updates of stacked parameters, each member at its own rate.
 
-An optimizer has `init(params) -> state` and `update(params, grads, state, rates, step) -> (params, state)`; params and grads are
-dictionaries of (E, *shape), `rates` is (E,), state a dictionary of such dictionaries. Each equals its torch.optim namesake.
+An optimizer has `init(params) -> state` and `update(params, grads, state, rates, step) -> (params, state)`; params
+and grads are dictionaries of (E, *shape), `rates` is (E,), state a dictionary of such dictionaries. Each equals its
+torch.optim namesake.
 """
 
 from dataclasses import dataclass

@@ -72,4 +72,6 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with house():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None})
+        figure.savefig(
+            path.with_suffix(".pdf"), metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"])
+        )

@@ -1,7 +1,8 @@
 """Which runs a stage needs. A stage is one model under one strategy.
 
-It first trains every schedule at every rate of the grid on the tuning seeds, chooses each schedule's rate by validation loss, and then
-trains the reported seeds at that rate. Siblings are runs that share a reported run's start and data order up to a fork.
+It first trains every schedule at every rate of the grid on the tuning seeds, chooses each schedule's rate by
+validation loss, and then trains the reported seeds at that rate. Siblings are runs that share a reported run's start
+and data order up to a fork.
 """
 
 import math
@@ -51,7 +52,8 @@ def baseline_arms(settings: Settings) -> list[tuple[str, str]]:
 
 
 def chosen_rates(runs: Iterable[Run]) -> dict[str, float]:
-    """Each schedule's rate of lowest validation loss, averaged over the tuning seeds; a diverged run counts as infinite."""
+    """Each schedule's rate of lowest validation loss, averaged over the tuning seeds; a diverged run counts as
+    infinite."""
     losses: dict[str, dict[float, float]] = {}
     for run in runs:
         by_rate = losses.setdefault(run.schedule, {})

@@ -1,12 +1,12 @@
 """Learning-rate schedules: pure functions from a step to a multiple of the peak rate.
 
-A factory takes the number of steps T (and its options) and returns `schedule(step) -> float`, step = 0 ... T-1, the value
-used for update `step`. Every schedule peaks at 1 (step decay, cosine, linear and constant start there), so an arm's rate is
-`peak * schedule(step)` and eta_min = floor * eta_max. To add one: write a factory, add a row to SCHEDULES and its name to
-`config.ScheduleName`.
+A factory takes the number of steps T (and its options) and returns `schedule(step) -> float`, step = 0 ... T-1, the
+value used for update `step`. Every schedule peaks at 1 (step decay, cosine, linear and constant start there), so an
+arm's rate is `peak * schedule(step)` and eta_min = floor * eta_max. To add one: write a factory, add a row to
+SCHEDULES and its name to `config.ScheduleName`.
 
-The formulas are those of the source text's schedule table, restored, and equal torch.optim.lr_scheduler to 1e-12 where torch
-has the schedule (tests/test_schedules.py).
+The formulas are those of the source text's schedule table, restored, and equal torch.optim.lr_scheduler to 1e-12
+where torch has the schedule (tests/test_schedules.py).
 """
 
 import math
@@ -63,7 +63,8 @@ def wsd(total: int, warmup: float = WARMUP, decay: float = 0.2, shape: str = "co
 
 
 def one_cycle(total: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4 / 25) -> Schedule:
-    """Up along a cosine over the share `rise`, down along a cosine to `end` (Smith & Topin 2018, as torch's OneCycleLR).
+    """Up along a cosine over the share `rise`, down along a cosine to `end` (Smith & Topin 2018, as torch's
+    OneCycleLR).
 
     The momentum is not cycled, so that the schedule is the only thing that differs between arms.
     """
@@ -132,7 +133,8 @@ def warmed(factory: Factory, warmup: float = WARMUP) -> Factory:
 
 
 def restarted(factory: Factory, cycles: int = 3, growth: int = 2) -> Factory:
-    """The whole schedule once per cycle; each cycle is `growth` times as long as the one before (Loshchilov & Hutter 2017).
+    """The whole schedule once per cycle; each cycle is `growth` times as long as the one before (Loshchilov & Hutter
+    2017).
 
     The last cycle ends with the run.
     """

@@ -14,7 +14,18 @@ from nonconvex.statistics import Interval
 
 OUTCOMES = ("test_loss", "test_error", "train_loss", "train_error")
 COMPARED = ("test_loss", "test_error")
-FLATNESS = ("lambda_max", "lambda_min", "trace", "sam_sharpness", "adaptive_sharpness", "keskar_sharpness")
+FLATNESS = (
+    "lambda_max",
+    "lambda_min",
+    "trace",
+    "gauss_newton_max",
+    "condition_number",
+    "sam_sharpness",
+    "worst_sharpness",
+    "average_sharpness",
+    "adaptive_sharpness",
+    "keskar_sharpness",
+)
 KINDS = ("linear", "aligned", "curve", "siblings")
 BARRIERS = (("test", "loss"), ("train", "loss"), ("test", "error"))
 EDGES = {(False, False): "no", (True, False): "lowest", (False, True): "highest", (True, True): "only"}

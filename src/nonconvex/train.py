@@ -1,8 +1,9 @@
 """The loop. It names no model, no schedule and no strategy.
 
-A cohort is a set of runs that share model, optimizer, strategy, batch size and length, and differ in seed, schedule and peak rate.
-Its members are stacked and advance in lockstep. Because the rate and the batch are functions of the step, and all memory is in
-`State`, a run that is cut anywhere, saved and resumed equals the uninterrupted one bit for bit.
+A cohort is a set of runs that share model, optimizer, strategy, batch size and length, and differ in seed, schedule
+and peak rate. Its members are stacked and advance in lockstep. Because the rate and the batch are functions of the
+step, and all memory is in `State`, a run that is cut anywhere, saved and resumed equals the uninterrupted one bit for
+bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence

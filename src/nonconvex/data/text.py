@@ -101,15 +101,12 @@ def ngram_loss(train: Tensor, test: Tensor, order: int = 3) -> float:
     probability = np.full((1, kinds), 1 / kinds)
     for length in range(1, order + 1):
         counts = np.bincount(_grams(train, length, kinds), minlength=kinds**length).reshape(-1, kinds)
-        seen = counts.sum(1, keepdims=True)  # n(h), how often the context h occurred
-        different = (
-            (counts > 0).sum(1, keepdims=True).clip(1)
-        )  # t(h), after how many tokens; 1 for a new context
-        shorter = np.tile(
-            probability, (len(counts) // len(probability), 1)
-        )  # p(c | h without its first token)
+        # n(h), how often a context h occurred, and t(h), before how many different tokens (1 for a new context)
+        often, different = counts.sum(1, keepdims=True), (counts > 0).sum(1, keepdims=True).clip(1)
+        # p(c | h'), where h' is h without its first token
+        shorter = np.tile(probability, (len(counts) // len(probability), 1))
         # p(c | h) = (n(h c) + t(h) p(c | h')) / (n(h) + t(h))
-        probability = (counts + different * shorter) / (seen + different)
+        probability = (counts + different * shorter) / (often + different)
     return float(-np.log(probability.ravel()[_grams(test, order, kinds)]).mean())
 
 

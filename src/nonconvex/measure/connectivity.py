@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from nonconvex.config import ConnectivitySettings
-from nonconvex.data.splits import Dataset
 from torch import Tensor
 
+from nonconvex.config import ConnectivitySettings
+from nonconvex.data.splits import Dataset
 from nonconvex.measure.alignment import align
 from nonconvex.measure.barriers import Loss, Profile, over_line, profile
 from nonconvex.measure.curves import Path, linear, train_curve

@@ -103,9 +103,7 @@ def _estimates(
 
 def _further(objective: Objective, params: Params, s: FlatnessSettings) -> Iterator[tuple[str, Estimate]]:
     point = objective, params
-    inner = extreme_eigenvalues(
-        GaussNewton(*point), s.lanczos_iterations, s.tolerance, s.seed, ends="largest"
-    )
+    inner = extreme_eigenvalues(GaussNewton(*point), s.lanczos_iterations, s.tolerance, s.seed, ends="largest")
     yield "gauss_newton_max", inner.largest
     yield "sam_sharpness", worst_sharpness(*point, s.sam_radius)
     yield "worst_sharpness", worst_sharpness(*point, s.sam_radius, s.ascent_steps)

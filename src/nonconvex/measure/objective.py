@@ -52,9 +52,7 @@ class Objective:
         """`none` without batch norm, `recomputed` for fixed statistics, `batch-B` for those of batches of B."""
         if not _buffers(self.network):
             return "none"
-        return (
-            f"batch-{max(x.shape[1] for x, _ in self.batches)}" if self.statistics is None else "recomputed"
-        )
+        return f"batch-{max(x.shape[1] for x, _ in self.batches)}" if self.statistics is None else "recomputed"
 
     @property
     def parameters(self) -> str:

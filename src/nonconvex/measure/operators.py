@@ -107,8 +107,6 @@ class Preconditioned(Operator):
         return self._scale * (self._operator @ (self._scale * vectors))
 
 
-def _pull(
-    outputs: Tensor, inputs: Tensor, vectors: Tensor | None = None, retain_graph: bool = True, **how
-) -> Tensor:
+def _pull(outputs: Tensor, inputs: Tensor, vectors: Tensor | None = None, retain_graph: bool = True, **how) -> Tensor:
     """(∂ outputs / ∂ inputs)ᵀ vectors, zero where they are not connected."""
     return grad(outputs, inputs, vectors, retain_graph=retain_graph, materialize_grads=True, **how)[0]

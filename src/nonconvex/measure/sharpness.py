@@ -63,9 +63,7 @@ def average_sharpness(
         rises.append((sum(both) / 2 - start).double())
     samples = torch.stack(rises)
     error, count = samples.std(0) / pairs**0.5, torch.full_like(start, pairs, dtype=torch.int64)
-    return Estimate(
-        samples.mean(0), f"gaussian deviation={deviation:g}", standard_error=error, iterations=count
-    )
+    return Estimate(samples.mean(0), f"gaussian deviation={deviation:g}", standard_error=error, iterations=count)
 
 
 def keskar_sharpness(

@@ -1,6 +1,7 @@
 """The permutation symmetries of our models: which axes of which parameters must move together.
 
-Every function maps a module to its specification. A residual stream is one group through all blocks that add to it.
+To add a model: write a function from the module to its specification and add a row to SYMMETRIES; the tests then
+hold it to its claim. A residual stream is one group through all the blocks that add to it.
 """
 
 from collections.abc import Callable
@@ -79,8 +80,16 @@ def _inseparable(norm: nn.Module) -> int:
 
 
 SYMMETRIES: dict[str, Callable[[nn.Module], Spec]] = {
-    "resnet": resnet,
-    "mlp": mlp,
-    "cnn": cnn,
-    "transformer": transformer,
+    "ResNet": resnet,
+    "Transformer": transformer,
+    "Mlp": mlp,
+    "Cnn": cnn,
 }
+
+
+def symmetries(model: nn.Module) -> Spec:
+    """The specification of a model, by the name of its class. Raises ValueError for one without."""
+    name = type(model).__name__
+    if name not in SYMMETRIES:
+        raise ValueError(f"no permutation symmetries for {name}; known: {', '.join(SYMMETRIES)}")
+    return SYMMETRIES[name](model)

@@ -76,7 +76,9 @@ def _mean_and_variance(name: str, moments: dict[str, Tensor], total: int):
     yield f"{name}.variance", moments[f"{name}.second"] / total - mean**2
 
 
-def stack(build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu") -> tuple[Stacked, Params]:
+def stack(
+    build: Callable[[], nn.Module], seeds: Sequence[int], device: str | torch.device = "cpu"
+) -> tuple[Stacked, Params]:
     """E members of one architecture, member e initialised under `seeds[e]`.
 
     The draw of each member depends on its seed alone, not on its neighbours.

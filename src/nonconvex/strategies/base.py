@@ -1,7 +1,8 @@
 """What an escape strategy may do, and how several act together.
 
-A strategy acts at four moments of a step, each a no-op by default, and may wrap the schedule. Its whole memory is the state that
-`after_step` returns (a flat dictionary of stacked tensors), so that a run can be cut at any step and resumed.
+A strategy acts at four moments of a step, each a no-op by default, and may wrap the schedule. Its whole memory is the
+state that `after_step` returns (a flat dictionary of stacked tensors), so that a run can be cut at any step and
+resumed.
 
 | moment | owners | used by |
 |---|---|---|

@@ -1,7 +1,8 @@
 """Gradient clipping by global norm (Pascanu et al. 2013, arXiv 1211.5063, algorithm 1).
 
-Formula: g <- g * min(1, c / ||g||). Cost: 1 gradient evaluation per step. Default c = 1, the usual choice for language models.
-Not known to help: with an optimizer that normalises the gradient's scale anyway (Adam), or on a convex quadratic.
+Formula: g <- g * min(1, c / ||g||). Cost: 1 gradient evaluation per step. Default c = 1, the usual choice for
+language models. Not known to help: with an optimizer that normalises the gradient's scale anyway (Adam), or on a
+convex quadratic.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Exponential moving average of the weights (Polyak & Juditsky 1992; Morales-Brotons et al. 2024, arXiv 2411.18704).
 
-Formula: w_EMA <- decay * w_EMA + (1 - decay) * w after every step, from w_EMA = w after the first. Cost: 1 gradient evaluation
-per step. Default decay 0.99, a horizon of 100 steps, because the default runs last hundreds of steps (0.999 and more is usual for
-long ones). Not known to help: on a schedule that decays to zero. The averaged weights are what is evaluated and measured, with
-normalisation statistics recomputed at them.
+Formula: w_EMA <- decay * w_EMA + (1 - decay) * w after every step, from w_EMA = w after the first. Cost: 1 gradient
+evaluation per step. Default decay 0.99, a horizon of 100 steps, because the default runs last hundreds of steps
+(0.999 and more is usual for long ones). Not known to help: on a schedule that decays to zero. The averaged weights
+are what is evaluated and measured, with normalisation statistics recomputed at them.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
 """Isotropic gradient noise on top of the minibatch's own.
 
-Formula: g <- g + scale * ||g|| * xi / sqrt(P), xi ~ N(0, I_P): the noise is as long as `scale` times the gradient in expectation.
-Cost: 1 gradient evaluation per step. Default scale 1, ours: a perturbation of the gradient's own length, so that the option has
-no unit. Neelakantan et al. 2015 (arXiv 1511.06807) add noise of a fixed variance that decays with the step instead.
-Not known to help: where minibatch noise already dominates; it lacks that noise's alignment with curvature (Zhu et al. 2019).
-Plain minibatch noise is the arm `none`.
+Formula: g <- g + scale * ||g|| * xi / sqrt(P), xi ~ N(0, I_P): the noise is as long as `scale` times the gradient in
+expectation. Cost: 1 gradient evaluation per step. Default scale 1, ours: a perturbation of the gradient's own length,
+so that the option has no unit. Neelakantan et al. 2015 (arXiv 1511.06807) add noise of a fixed variance that decays
+with the step instead. Not known to help: where minibatch noise already dominates; it lacks that noise's alignment
+with curvature (Zhu et al. 2019). Plain minibatch noise is the arm `none`.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, algorithm 1).
 
-Formula: w_SWA <- (n w_SWA + w) / (n + 1), every `every` steps from the share `start` of the run on. Cost: 1 gradient evaluation
-per step. Default start 0.75 (the paper's) and every 10 steps (the paper averages once per epoch or cycle; runs here last a few
-epochs). Not known to help: on a schedule that decays to zero, whose late iterates hardly differ. The averaged weights are what is
-evaluated and measured, with normalisation statistics recomputed at them.
+Formula: w_SWA <- (n w_SWA + w) / (n + 1), every `every` steps from the share `start` of the run on. Cost: 1 gradient
+evaluation per step. Default start 0.75 (the paper's) and every 10 steps (the paper averages once per epoch or cycle;
+runs here last a few epochs). Not known to help: on a schedule that decays to zero, whose late iterates hardly differ.
+The averaged weights are what is evaluated and measured, with normalisation statistics recomputed at them.
 """
 
 from dataclasses import dataclass, replace
