@@ -10,6 +10,12 @@ from nonconvex.measure.operators import Operator
 from nonconvex.models.stacked import Params, Stacked, stack
 
 
+def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    """Equal shapes, and differences within `tolerance` of the largest entry."""
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+
+
 class Linear(nn.Module):
     """x (B, P) -> x · w, as logits (B, 1)."""
 

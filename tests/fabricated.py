@@ -25,7 +25,7 @@ def settings() -> Bag:
             strategies=("none", "warmup", "sam"),
             baseline=Bag(schedule="cosine", strategy="none"),
         ),
-        seeds=Bag(reported=(0, 1, 2, 3, 4), cross=(0, 1, 2), siblings=(0, 1), tuning=(10, 11)),
+        seeds=Bag(reported=(0, 1, 2, 3, 4), cross=(0, 1, 2), connected=(0, 1), tuning=(10, 11)),
         train={name: Bag(rates=RATES, steps=STEPS, batch_size=8) for name in ("resnet", "transformer")},
     )
 
@@ -54,17 +54,18 @@ def _stage(files: Results, asked: Bag, model: str, strategy: str, rng: np.random
 def _run(asked: Bag, model: str, strategy: str, m: plan.Member, rng: np.random.Generator) -> Run:
     schedule = asked.grid.schedules.index(m.schedule)
     away = np.log10(m.rate / (0.3 if m.schedule == "wsd" else 0.1)) ** 2
-    level = (0.6 if model == "resnet" else 2.0) + 0.1 * away - 0.05 * schedule - 0.03 * (strategy == "sam")
-    losses = level + np.array([-0.2, 0.0, 0.01]) + 0.02 * rng.normal(size=3) + 0.01 * m.seed
+    level = (0.6 if model == "resnet" else 2.0) + 0.1 * away - 0.03 * schedule - 0.03 * (strategy == "sam")
+    losses = level + np.array([-0.2, 0.0, 0.01]) + 0.02 * rng.normal(size=3) + 0.01 * (m.seed % 10)
     lost = m.phase == "reported" and (
         (model, strategy, m.schedule) == ("resnet", "sam", "wsd") or (strategy, m.seed) == ("warmup", 1)
     )
     values = [None] * 6 if lost else [v for loss in losses for v in (loss, 1 - np.exp(-loss / 4))]
     if m.phase == "tuning":
         values[0:2], values[4:6] = [None] * 2, [None] * 2
-    cost = STEPS * (2 if strategy == "sam" else 1)
+    steps = asked.train[model].steps
+    cost = steps * (2 if strategy == "sam" else 1)
     return Run(
-        model, strategy, m.schedule, m.phase, m.seed, m.rate, STEPS, cost, 7 if lost else None, *values
+        model, strategy, m.schedule, m.phase, m.seed, m.rate, steps, cost, 7 if lost else None, *values
     )
 
 
@@ -102,6 +103,6 @@ def _paths(files: Results, asked: Bag, model: str, rng: np.random.Generator) -> 
 
 def _pairs(asked: Bag, kind: str) -> list[tuple[int, int]]:
     if kind == "siblings":
-        return [(seed, seed) for seed in asked.seeds.siblings]
+        return [(seed, seed) for seed in asked.seeds.connected]
     seeds = asked.seeds.reported
     return [(seed, seeds[(i + 1) % len(seeds)]) for i, seed in enumerate(seeds)]

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from nonconvex.config import ConnectivitySettings
 from nonconvex.data.splits import Dataset
 from nonconvex.losses import cross_entropy
 from nonconvex.measure.barriers import BARRIERS, over_line, over_mean, over_worse_end, profile
-from nonconvex.measure.connectivity import ConnectivitySettings, Pair, Problem, connect
+from nonconvex.measure.connectivity import Pair, Problem, connect
 from nonconvex.measure.curves import bezier, linear, middle, places, train_curve
 from nonconvex.measure.permutation import Axis, permute, random_permutations
 from nonconvex.models.normalisation import BatchNorm
@@ -45,7 +46,12 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.second, self.head = nn.Linear(2, 12), BatchNorm(12), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.first, self.norm, self.second, self.head = (
+            nn.Linear(2, 12),
+            BatchNorm(12),
+            nn.Linear(12, 12),
+            nn.Linear(12, 2),
+        )
 
     def forward(self, x):
         return self.head(torch.tanh(self.second(torch.relu(self.norm(self.first(x))))))
@@ -224,8 +230,11 @@ def test_equal_ends_have_no_barrier_at_all(problem, trained):
 
 
 def test_alignment_and_the_trained_curve_lower_the_barrier(problem, trained):
-    """Pairs 0 and 1 are renumbered copies: aligned, nothing is left. Misses: `a` aligned in place of `b`, ..."""
-    network, a, b = trained
+    """Pairs 0 and 1 are renumbered copies: aligned, nothing is left.
+
+    Misses: alignment that is computed and not used, a curve trained on the wrong pair's batches or places.
+    """
+    _, a, b = trained
     straight, aligned, curve = connect(problem, a, b, PAIRS, ["linear", "aligned", "curve"])
     high = straight.barrier("train", "loss")
     assert (high > 0.1).all()
@@ -235,9 +244,10 @@ def test_alignment_and_the_trained_curve_lower_the_barrier(problem, trained):
 
 def test_a_pair_alone_equals_the_pair_in_company(problem, trained):
     """Misses: draws, alignment or chunks that depend on a pair's neighbours or place."""
-    network, a, b = trained
+    _, a, b = trained
     together = connect(problem, a, b, PAIRS, ["linear", "aligned", "curve"])
-    alone = connect(replace(problem, settings=replace(SETTINGS, at_once=5)), select(a, [2]), select(b, [2]), PAIRS[2:], ["linear", "aligned", "curve"])
+    other = replace(problem, settings=SETTINGS.model_copy(update={"at_once": 5}))
+    alone = connect(other, select(a, [2]), select(b, [2]), PAIRS[2:], ["linear", "aligned", "curve"])
     for one, all_ in zip(alone, together, strict=True):
         torch.testing.assert_close(one.profile.train_loss[0], all_.profile.train_loss[2])
         torch.testing.assert_close(one.profile.test_error[0], all_.profile.test_error[2])
@@ -245,7 +255,7 @@ def test_a_pair_alone_equals_the_pair_in_company(problem, trained):
 
 def test_records_hold_every_pair_place_split_and_metric(problem, trained):
     """Misses: values that land in another pair's, place's or column's row."""
-    network, a, b = trained
+    _, a, b = trained
     (found,) = connect(problem, a, b, PAIRS, ["linear"])
     barriers, points = list(found.barriers()), list(found.points())
     assert len(barriers) == 3 * 4 and len(points) == 3 * 9
@@ -255,6 +265,23 @@ def test_records_hold_every_pair_place_split_and_metric(problem, trained):
     assert (point.seed_b, point.kind, point.model) == (3, "linear", "tiny")
     assert point.train_error == found.profile.train_error[2, 2].item()
     assert point.test_loss == found.profile.test_loss[2, 2].item()
+
+
+def test_minibatches_of_a_curve_are_drawn_under_seeds_of_the_pairs(problem, trained):
+    """Misses: minibatches shared by all pairs, or the very ones that an end was trained on."""
+    asked = []
+
+    class Recorded(Rings):
+        def batch(self, seeds, step, batch_size):
+            asked.append((tuple(seeds), step, batch_size))
+            return super().batch(seeds, step, batch_size)
+
+    data = replace(problem.data, train=Recorded(300, 1))
+    settings = SETTINGS.model_copy(update={"curve_steps": 2})
+    connect(replace(problem, data=data, settings=settings), *trained[1:], PAIRS, ["curve"])
+    seeds = tuple(pair.seed for pair in PAIRS)
+    assert asked == [(seeds, 0, 32), (seeds, 1, 32)]
+    assert len({*seeds, 0, 1, 2, 3}) == 7
 
 
 def test_places_are_uniform_over_seeds_and_over_steps():

@@ -1,6 +1,9 @@
 """Figures show the numbers of their frames, nothing is cut off or covered, and files are the same twice."""
 
+import json
 import re
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from nonconvex import arms, figures, panels, style, tables
+from nonconvex import arms, config, figures, panels, style, tables
 from nonconvex.arms import Records
 from nonconvex.paths import Results
 from nonconvex.schedules import SCHEDULES
@@ -25,9 +28,14 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Records:
+def files(tmp_path_factory) -> Results:
     files = Results(tmp_path_factory.mktemp("root"), "tiny")
     fabricate(files, ASKED)
+    return files
+
+
+@pytest.fixture(scope="module")
+def records(files) -> Records:
     return arms.load(files, ASKED)
 
 
@@ -84,6 +92,18 @@ def test_no_text_is_cut_off_and_no_legend_covers_a_panel(drawn, name):
     for legend in figure.legends:
         box = legend.get_window_extent(renderer)
         assert not any(box.overlaps(axes.get_tightbbox(renderer)) for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tick_labels_do_not_run_into_one_another(drawn, name):
+    figure = drawn[name]
+    FigureCanvasAgg(figure).draw()
+    for axis in (axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis) if panel.get_visible()):
+        low, high = sorted(axis.get_view_interval())
+        shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        boxes = [label.get_window_extent() for label in shown if label.get_text() and label.get_visible()]
+        if not any(label.get_rotation() for label in shown):
+            assert not any(a.overlaps(b) for a, b in pairwise(boxes)), [label.get_text() for label in shown]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -173,7 +193,7 @@ def test_curves_leave_diverged_runs_out(records):
     assert len(runs) == 5 and finished.seed.nunique() == 4
 
 
-@pytest.mark.parametrize("name", ["rate_response", "grid_heatmap"])
+@pytest.mark.parametrize("name", ["strategy_forest", "grid_heatmap"])
 def test_files_are_the_same_twice_and_name_no_version(tmp_path, drawn, name):
     for folder in ("a", "b"):
         figures.save(drawn[name], tmp_path / folder / f"{name}.png")
@@ -181,6 +201,35 @@ def test_files_are_the_same_twice_and_name_no_version(tmp_path, drawn, name):
         first, second = ((tmp_path / folder / name).with_suffix(suffix).read_bytes() for folder in ("a", "b"))
         assert first == second
         assert b"CreationDate" not in first and b"atplotlib" not in first
+
+
+def test_a_notebook_shows_the_picture(drawn):
+    for name in ("flatness", "schedule_shapes"):
+        first, second = drawn[name]._repr_png_(), drawn[name]._repr_png_()
+        assert first.startswith(b"\x89PNG") and first == second  # however often it was drawn before
+
+
+def test_nothing_to_draw_is_said(summary):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.forest(tables.schedules(summary, ASKED).head(0), "schedule")
+
+
+@pytest.mark.parametrize("name", ["tables", "figures"])
+def test_the_notebook_runs_on_complete_records(files, monkeypatch, name):
+    """Its cells one after the other in this process; the runner's own tests cover kernels."""
+    source = Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb"
+    cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+    saved: list[Path] = []
+    monkeypatch.chdir(files.root)
+    monkeypatch.setattr(config, "read", lambda path: ASKED)
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(path))
+    scope: dict = {}
+    for cell in cells:
+        exec("".join(cell["source"]), scope)
+    if name == "figures":
+        assert len(set(saved)) == 12 and {path.parent.name for path in saved} == {"figures"}
+    else:
+        assert len(list((files.folder / "tables").iterdir())) == 5 * 3 and files.metrics.is_file()
 
 
 @pytest.mark.parametrize("axis", ["schedule", "strategy", "kind"])

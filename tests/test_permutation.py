@@ -6,27 +6,28 @@ import pytest
 import torch
 
 from nonconvex.measure.alignment import align, match
-from nonconvex.measure.permutation import Axis, group_sizes, permute, random_permutations
+from nonconvex.measure.permutation import Axis, group_sizes, identity, permute, random_permutations
 from nonconvex.measure.symmetries import SYMMETRIES, symmetries
 from nonconvex.models import MODELS, model_class
 from nonconvex.models.stacked import flatten, select, stack
 
+# (model, options, number of groups): streams, insides of branches and heads, counted by hand
 ARCHITECTURES = [
-    ("resnet", {"dimensions": 1, "depth": 14, "width": 4}),
-    ("resnet", {"dimensions": 2, "depth": 8, "width": 4}),
-    ("resnet", {"dimensions": 1, "depth": 8, "width": 4, "skip": False, "norm": "none"}),
-    ("resnet", {"dimensions": 1, "depth": 8, "width": 8, "norm": "group"}),
-    ("resnet", {"dimensions": 1, "depth": 8, "width": 4, "norm": "layer"}),
-    ("mlp", {"widths": (12, 12, 12, 7)}),
-    ("mlp", {"widths": (40, 40, 9)}),
-    ("mlp", {"widths": (12, 12), "skip": False, "activation": "tanh"}),
-    ("cnn", {"channels": 6}),
-    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 3, "layers": 2}),
-    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 3, "layers": 2, "skip": False}),
-    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 2, "layers": 1, "norm": "none"}),
+    ("resnet", {"dimensions": 1, "depth": 14, "width": 4}, 3 + 6),
+    ("resnet", {"dimensions": 2, "depth": 8, "width": 4}, 3 + 3),
+    ("resnet", {"dimensions": 1, "depth": 8, "width": 4, "skip": False, "norm": "none"}, 4 + 3),
+    ("resnet", {"dimensions": 1, "depth": 8, "width": 8, "norm": "group"}, 3 + 3),
+    ("resnet", {"dimensions": 1, "depth": 8, "width": 4, "norm": "layer"}, 3 + 3),
+    ("mlp", {"widths": (12, 12, 12, 7)}, 2),
+    ("mlp", {"widths": (40, 40, 9)}, 1),
+    ("mlp", {"widths": (12, 12), "skip": False, "activation": "tanh"}, 2),
+    ("cnn", {"channels": 6}, 3),
+    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 3, "layers": 2}, 1 + 4),
+    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 3, "layers": 2, "skip": False}, 5 + 4),
+    ("transformer", {"classes": 11, "context": 6, "width": 12, "heads": 2, "layers": 1, "norm": "none"}, 1 + 2),
 ]
-NAMES = [f"{model}-{'-'.join(str(value) for value in options.values())}" for model, options in ARCHITECTURES]
-every_architecture = pytest.mark.parametrize(("model", "options"), ARCHITECTURES, ids=NAMES)
+NAMES = [f"{model}-{'-'.join(str(value) for value in options.values())}" for model, options, _ in ARCHITECTURES]
+every_architecture = pytest.mark.parametrize(("model", "options", "groups"), ARCHITECTURES, ids=NAMES)
 
 
 def stacked(model, options, seeds=(0, 1, 2)):
@@ -51,50 +52,40 @@ def inputs(model, options, count):
 def test_every_model_has_its_symmetries():
     """Misses: a model that is added without a specification."""
     assert set(SYMMETRIES) == set(MODELS.values())
-    assert set(MODELS) == {model for model, _ in ARCHITECTURES}
+    assert set(MODELS) == {model for model, _, _ in ARCHITECTURES}
     with pytest.raises(ValueError, match="no permutation symmetries for Identity; known: ResNet"):
         symmetries(torch.nn.Identity())
 
 
 @every_architecture
-def test_renumbering_all_units_changes_all_weights_and_no_output(model, options):
-    """Misses: an axis with the wrong group, or none; heads cut at the wrong place; a stream cut in two."""
+def test_renumbering_all_units_changes_all_weights_and_no_output(model, options, groups):
+    """Misses: an axis with the wrong group or none, heads cut in the wrong place; and, by the number of groups,
+    units tied together that are free of each other.
+    """
     network, spec, params = stacked(model, options)
     moved = permute(params, spec, random_permutations(params, spec, torch.Generator().manual_seed(3)))
     x = inputs(model, options, 3)
     torch.testing.assert_close(network(moved, x), network(params, x), rtol=1e-10, atol=1e-10)
-    still = [name for name in params if torch.equal(moved[name], params[name])]
-    assert all(not any(spec[name]) for name in still)
+    assert all(any(spec[name]) != torch.equal(moved[name], params[name]) for name in params)
+    assert len(group_sizes(params, spec)) == groups
 
 
 @every_architecture
-def test_each_group_is_a_symmetry_of_its_own(model, options):
-    """Misses: two groups tied together that are free of each other, which leaves a barrier after alignment."""
-    network, spec, params = stacked(model, options)
-    x, drawn = inputs(model, options, 3), random_permutations(params, spec, torch.Generator().manual_seed(3))
-    still = random_permutations(params, spec, torch.Generator().manual_seed(3))
-    still = {group: p.sort(1).values for group, p in still.items()}
-    for group in drawn:
-        moved = permute(params, spec, still | {group: drawn[group]})
-        torch.testing.assert_close(network(moved, x), network(params, x), rtol=1e-10, atol=1e-10)
-
-
-@every_architecture
-def test_a_renumbered_copy_is_found_again(model, options):
+def test_a_renumbered_copy_is_found_again(model, options, groups):
     """b is a with every unit renumbered and a little noise. Git Re-Basin's descent alone fails for residual networks.
 
     Misses: descent that stops short, b's numbering inverted, members mixed up.
     """
     _, spec, a = stacked(model, options)
     drawn = random_permutations(a, spec, torch.Generator().manual_seed(3))
-    noise = {name: 1e-3 * torch.randn_like(value) for name, value in a.items()}
-    b = permute({name: a[name] + noise[name] for name in a}, spec, drawn)
+    near = {name: value + 1e-3 * torch.sin(1e4 * value) for name, value in a.items()}
+    b = permute(near, spec, drawn)
     found = match(a, b, spec, torch.Generator().manual_seed(0))
     assert found.keys() == drawn.keys()
     for group, p in found.items():
         assert torch.equal(p, drawn[group].argsort(1)), group
     recovered = align(a, b, spec, torch.Generator().manual_seed(0))
-    assert all(torch.equal(recovered[name], a[name] + noise[name]) for name in a)
+    assert all(torch.equal(recovered[name], near[name]) for name in a)
 
 
 def test_assignment_is_the_best_of_all_orders_of_four_units():
@@ -113,27 +104,32 @@ def test_assignment_is_the_best_of_all_orders_of_four_units():
 
 
 @every_architecture
-def test_alignment_of_strangers_brings_them_closer_and_no_single_group_could_do_more(model, options):
+def test_strangers_are_brought_so_close_that_no_swap_of_units_brings_them_closer(model, options, groups):
     """Misses: a step that is taken though it leads away, and descent stopped before its optimum."""
     _, spec, params = stacked(model, options, range(6))
     a, b = select(params, [0, 1, 2]), select(params, [3, 4, 5])
     aligned = align(a, b, spec, torch.Generator().manual_seed(0))
     distance = lambda other: (flatten(a) - flatten(other)).square().sum(1)  # noqa: E731
     assert (distance(aligned) < distance(b)).all()
-    again = align(a, aligned, spec, torch.Generator().manual_seed(1))
-    assert (distance(again) <= distance(aligned)).all()
-    for group, n in group_sizes(a, spec).items():
-        still = {g: torch.arange(k).expand(3, k) for g, k in group_sizes(a, spec).items()}
-        for i in range(n - 1):
-            swap = torch.arange(n).expand(3, n).clone()
-            swap[:, [i, i + 1]] = swap[:, [i + 1, i]]
-            swapped = permute(aligned, spec, still | {group: swap})
-            assert (distance(swapped) >= distance(aligned) - 1e-9).all(), group
+    swaps = [
+        (group, i, n) for group, n in group_sizes(a, spec).items() for i in range(n - 1) if group not in twice(spec)
+    ]
+    for group, i, n in swaps:
+        swap = torch.arange(n)
+        swap[[i, i + 1]] = swap[[i + 1, i]]
+        swapped = permute(aligned, spec, identity(b, spec) | {group: swap.expand(3, n)})
+        assert (distance(swapped) >= distance(aligned) - 1e-9).all(), group
+
+
+def twice(spec):
+    """The groups that move two axes of one parameter, whose assignment is quadratic: only a descent, no optimum."""
+    groups = [[axis.group for axis in axes if axis] for axes in spec.values()]
+    return {group for several in groups for group in several if several.count(group) > 1}
 
 
 def test_a_pair_is_aligned_alone_as_in_company():
     """Misses: sweeps that go on for one pair because of another."""
-    model, options = ARCHITECTURES[0]
+    model, options, _ = ARCHITECTURES[0]
     _, spec, params = stacked(model, options, range(6))
     a, b = select(params, [0, 1, 2]), select(params, [3, 4, 5])
     together = match(a, b, spec, torch.Generator().manual_seed(0))

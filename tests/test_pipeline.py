@@ -57,34 +57,38 @@ def test_the_committed_results_belong_to_the_committed_code(clone):
     assert changed(clone) == []
 
 
-def test_the_smoke_profile_runs_from_end_to_end_and_then_not_again(clone):
-    """Every stage of the pipeline at toy size, from nothing; the default profile's files stay as they are."""
-    results = clone / "results" / "smoke"
-    shutil.rmtree(results, ignore_errors=True)
+@pytest.fixture(scope="module")
+def smoked(clone) -> Path:
+    """The clone after the smoke profile ran from nothing; its results are a commit of their own."""
+    shutil.rmtree(clone / "results" / "smoke", ignore_errors=True)
     (clone / SMOKE).with_name("dvc.lock").unlink(missing_ok=True)
-    run(clone, "dvc", "repro", SMOKE)
-    names = {path.name for path in results.iterdir()}
-    assert names >= {"runs", "curves", "measurements", "connectivity", "tables", "figures", "metrics.json"}
-    own = ("profiles/smoke/", "results/smoke/")
-    assert [line for line in changed(clone) if not line[3:].startswith(own)] == []
     commit(clone)
-    again = run(clone, "dvc", "repro", SMOKE).stdout
+    run(clone, "dvc", "repro", SMOKE)
+    commit(clone)
+    return clone
+
+
+def test_the_smoke_profile_runs_from_end_to_end_and_then_not_again(smoked):
+    """Every stage of the pipeline at toy size; the default profile's files stay as they are."""
+    written = run(smoked, "git", "diff", "--name-only", "HEAD~1", "HEAD").stdout.splitlines()
+    assert [name for name in written if not name.startswith(("profiles/smoke/", "results/smoke/"))] == []
+    folders = {name.split("/")[2] for name in written if name.startswith("results/")}
+    assert folders >= {"runs", "curves", "measurements", "connectivity", "tables", "figures", "metrics.json"}
+    again = run(smoked, "dvc", "repro", SMOKE).stdout
     assert "Data and pipelines are up to date" in again and "Running stage" not in again
-    assert changed(clone) == []
+    assert changed(smoked) == []
 
 
-def test_a_setting_reruns_the_stages_that_read_it_and_no_others(clone):
-    """Asked after the run above: more strategies retrain nothing, another seed retrains everything."""
-    settings = yaml.safe_load((clone / "profiles/smoke/params.yaml").read_text())
-    strategies = settings["grid"]["strategies"]
+def test_a_setting_reruns_the_stages_that_read_it_and_no_others(smoked):
+    """Another seed retrains everything; one more strategy retrains nothing but trains itself."""
+    settings = yaml.safe_load((smoked / "profiles/smoke/params.yaml").read_text())
+    models, strategies = settings["grid"]["models"], settings["grid"]["strategies"]
+    seeds = {**settings["seeds"], "tuning": [2001]}
+    every = {f"train@{model}-{strategy}" for model in models for strategy in strategies}
+    assert trained_again(smoked, {**settings, "seeds": seeds}) == every
     new = next(name for name in ("ema", "swa", "sam", "clipping") if name not in strategies)
-    assert trained_again(clone, settings | {"seeds": settings["seeds"] | {"tuning": [2001]}}) == {
-        f"train@{model}-{strategy}" for model in settings["grid"]["models"] for strategy in strategies
-    }
-    wider = settings["grid"] | {"strategies": [*strategies, new]}
-    assert trained_again(clone, settings | {"grid": wider}) == {
-        f"train@{model}-{new}" for model in settings["grid"]["models"]
-    }
+    grid = {**settings["grid"], "strategies": [*strategies, new]}
+    assert trained_again(smoked, {**settings, "grid": grid}) == {f"train@{model}-{new}" for model in models}
 
 
 def trained_again(clone: Path, settings: dict) -> set[str]:
@@ -97,16 +101,16 @@ def trained_again(clone: Path, settings: dict) -> set[str]:
     return {name.split(":")[-1] for name in yaml.safe_load(stale) if ":train@" in name}
 
 
-def test_a_failing_notebook_fails_its_stage_and_says_where(clone):
+def test_a_failing_notebook_fails_its_stage_and_says_where(smoked):
     """dvc stops; notebook, cell, error and partial copy are named; no half-written output is left."""
-    source = clone / "notebooks" / "tables.ipynb"
+    source = smoked / "notebooks" / "tables.ipynb"
     notebook = nbformat.read(source, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell("raise ValueError('on purpose')", id="last"))
     nbformat.write(notebook, source)
-    said = run(clone, "dvc", "repro", "--single-item", f"{SMOKE}:tables", fails=True).stderr
-    assert not (clone / "results" / "smoke" / "notebooks" / "tables.ipynb").exists()
-    run(clone, "git", "checkout", "--", "notebooks", "results", "profiles")
+    said = run(smoked, "dvc", "repro", "--single-item", f"{SMOKE}:tables", fails=True).stderr
+    assert not (smoked / "results" / "smoke" / "notebooks" / "tables.ipynb").exists()
+    run(smoked, "git", "checkout", "--", "notebooks", "results", "profiles")
     assert "notebooks/tables.ipynb failed in cell [" in said and "ValueError: on purpose" in said
-    partial = clone / "logs" / "smoke-tables.ipynb"
-    assert str(partial.relative_to(clone)) in said and "on purpose" in partial.read_text()
-    assert changed(clone) == []
+    partial = smoked / "logs" / "smoke-tables.ipynb"
+    assert str(partial.relative_to(smoked)) in said and "on purpose" in partial.read_text()
+    assert changed(smoked) == []

@@ -9,7 +9,7 @@ from nonconvex.plan import Member, baseline_arms, chosen_rates, dealt, reported_
 
 SETTINGS = Bag(
     grid=Bag(schedules=("constant", "cosine"), strategies=("none", "sam"), baseline=Bag(schedule="cosine", strategy="none")),
-    seeds=Bag(reported=(0, 1, 2), cross=(0, 1), siblings=(0,), tuning=(9, 8)),
+    seeds=Bag(reported=(0, 1, 2), cross=(0, 1), connected=(0,), tuning=(9, 8)),
     train={"resnet": Bag(rates=(0.1, 0.2))},
 )
 

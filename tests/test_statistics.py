@@ -10,7 +10,7 @@ from scipy import stats
 
 from nonconvex import statistics
 
-SAMPLES = st.lists(st.floats(-100, 100), min_size=2, max_size=9)
+SAMPLES = st.lists(st.floats(-100, 100), min_size=2, max_size=7)
 
 
 def test_mean_is_students_interval():
@@ -104,7 +104,7 @@ def test_holm_rejects_as_the_step_down_procedure_does(p):
 @pytest.mark.parametrize("n", [4, 10])
 @pytest.mark.parametrize(("of_run", "of_pair", "most"), [(1, 0, 0.985), (1, 1, 0.99), (0, 1, 0.995)])
 def test_ring_covers_at_least_the_level(n, of_run, of_pair, most):
-    rng, trials = np.random.default_rng(0), 1500
+    rng, trials = np.random.default_rng(0), 1000
     first, second = np.arange(n), (np.arange(n) + 1) % n
     hits = plain = 0
     for runs, noise in zip(
@@ -140,7 +140,7 @@ def test_pairs_without_a_common_run_are_independent():
 
 
 def test_t_interval_covers():
-    rng, trials = np.random.default_rng(5), 2000
+    rng, trials = np.random.default_rng(5), 1000
     found = [statistics.mean(x) for x in rng.normal(1, 1, (trials, 5))]
     hits = np.mean([covers(interval, 1.0) for interval in found])
     assert hits == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / trials))

@@ -62,20 +62,22 @@ class Grid(Axis):
 
 
 class SeedLists(Axis):
-    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `siblings` forked, `tuning` never
-    reported."""
+    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `tuning` never reported.
+
+    The `connected` ones are joined by paths, with each other and with a sibling that parts from them at `fork`.
+    """
 
     reported: Seeds
     cross: Seeds
-    siblings: Seeds
+    connected: Seeds
     tuning: Seeds
     fork: Share  # share of the run after which a sibling sees other minibatches
 
     @model_validator(mode="after")
     def _disjoint(self) -> "SeedLists":
-        for name in ("reported", "cross", "siblings", "tuning"):
+        for name in ("reported", "cross", "connected", "tuning"):
             _refuse_repeats(name, getattr(self, name))
-        for name in ("cross", "siblings"):
+        for name in ("cross", "connected"):
             if not set(getattr(self, name)) <= set(self.reported):
                 raise ValueError(f"{name} must be among the reported seeds {list(self.reported)}")
         if shared := set(self.tuning) & set(self.reported):

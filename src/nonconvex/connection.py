@@ -114,5 +114,5 @@ def connect_cohort(settings: Settings, model: str, kinds: Sequence[str], ends: S
 
 
 def _stacked(weights: Sequence[dict[str, Tensor]], module: torch.nn.Module, device: str) -> Params:
-    """One member per set of weights, parameters in the module's order."""
-    return {name: torch.stack([w[name] for w in weights]).to(device) for name, _ in module.named_parameters()}
+    """One member per set of weights, parameters in the module's order and precision."""
+    return {name: torch.stack([w[name] for w in weights]).to(device, p.dtype) for name, p in module.named_parameters()}

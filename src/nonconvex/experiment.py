@@ -187,11 +187,15 @@ def measurement_rows(run: Run, measurements) -> list[MeasurementRow]:
 
 
 def endpoints(settings: Settings, trained: Trained, runs: Sequence[Run]) -> dict[str, Tensor]:
-    """Evaluated weights by `schedule/seed/phase/parameter`, of the arms whose connectivity is measured."""
+    """Evaluated weights by `schedule/seed/phase/parameter`, of the runs whose connectivity is measured.
+
+    Rounded to half precision to keep the repository small: connectivity is measured between the rounded weights.
+    """
     return {
-        f"{run.schedule}/{run.seed}/{run.phase}/{name}": value[i].contiguous().cpu()
+        f"{run.schedule}/{run.seed}/{run.phase}/{name}": value[i].half().contiguous().cpu()
         for i, run in enumerate(runs)
-        if run.phase != "tuning" and on_baseline(settings, run.schedule, run.strategy)
+        if run.phase != "tuning" and run.seed in settings.seeds.connected
+        if on_baseline(settings, run.schedule, run.strategy)
         for name, value in trained.params.items()
     }
 

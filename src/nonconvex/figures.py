@@ -18,7 +18,7 @@ from matplotlib.ticker import StrMethodFormatter
 from pandas.core.groupby import DataFrameGroupBy
 
 from nonconvex import statistics
-from nonconvex.panels import counted, legend, panels, plain_log, save, titled
+from nonconvex.panels import Page, counted, legend, panels, plain_log, save, titled
 from nonconvex.source_tables import LABELS
 from nonconvex.statistics import Interval
 from nonconvex.style import Look, house, look
@@ -53,7 +53,7 @@ def rate_response(tuning: pd.DataFrame, strategy: str) -> Figure:
     legend(figure, axes[0])
     text = (
         f"Rate response, strategy {LABELS['strategy'][strategy]}: validation loss, mean over "
-        f"n = {runs.seed.nunique()} tuning seeds. Dots: single seeds; large: the chosen rate; "
+        f"tuning seeds ({counted([runs.seed.nunique()])}). Dots: single seeds; large: the chosen rate; "
         "crosses at the top: a run diverged."
     )
     return titled(figure, text)
@@ -75,7 +75,7 @@ def schedule_shapes(shapes: pd.DataFrame) -> Figure:
     names = list(shapes.schedule.unique())
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(2.1 * columns + 0.4, 1.6 * rows + 0.6), layout="constrained")
+    figure = Page(figsize=(2.3 * columns + 0.4, 1.6 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for panel, name in zip(axes, names, strict=False):
         for _, other in shapes.groupby("schedule", sort=False):
@@ -102,6 +102,7 @@ def forest(frame: pd.DataFrame, axis: str) -> Figure:
             note = "baseline" if row["baseline"] else f"n = {row['test_loss_difference_n']}"
             panel.text(1.01, row["place"], note, **beside)
         panel.set_xlabel("difference of test loss to baseline (nats)")
+        panel.locator_params(axis="x", nbins=5)
     text = (
         f"Test loss against the baseline {axis}: mean paired difference with 95 % t interval over the n "
         "seeds that finished in both arms. Left of zero is better."

@@ -1,5 +1,6 @@
 """The paper that figures are drawn on: one panel per model, a title that wraps, a legend beside no data."""
 
+import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,13 +16,26 @@ from nonconvex.style import house
 
 CHARACTERS = 14  # of the title per inch
 LINEAR = MaxNLocator(4)
+SCREEN = 80  # dots per inch in a notebook
+
+
+class Page(Figure):
+    """A figure that a notebook shows by itself; it belongs to no window and no global list."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with house():
+            self.savefig(buffer, format="png", dpi=SCREEN, metadata={"Software": None})
+        return buffer.getvalue()
 
 
 def panels(
     models: Sequence[str], height: float, rows: int = 1, **shared: bool | str
 ) -> tuple[Figure, np.ndarray]:
     """A figure with axes (rows, models), each `height` inches high; the top row carries the models' names."""
-    figure = Figure(figsize=(4.2 * len(models) + 0.4, height * rows + 0.8), layout="constrained")
+    if not len(models):
+        raise ValueError("nothing to draw: the frame has no measured rows")
+    figure = Page(figsize=(4.2 * len(models) + 0.4, height * rows + 0.8), layout="constrained")
     axes = figure.subplots(rows, len(models), squeeze=False, **shared)
     for panel, model in zip(axes[0], models, strict=True):
         panel.set_title(LABELS["model"][model])
@@ -29,9 +43,14 @@ def panels(
 
 
 def titled(figure: Figure, text: str) -> Figure:
-    """The figure with `text` above it, wrapped to its width."""
+    """The finished figure: `text` above it, wrapped to its width, and everything where it will stay.
+
+    Each further layout would move things by a hair, and the bytes of a file depend on what was drawn before it.
+    """
     lines = textwrap.wrap(text, int(CHARACTERS * figure.get_figwidth()))
     figure.suptitle("\n".join(lines), x=0.01, horizontalalignment="left")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return figure
 
 

@@ -36,7 +36,7 @@ def reported_members(settings: Settings, strategy: str, rates: dict[str, float])
         outer = on_baseline(settings, schedule, strategy)
         seeds = settings.seeds.reported if outer else settings.seeds.cross
         members += [Member(schedule, rates[schedule], seed, "reported") for seed in seeds]
-        members += [Member(schedule, rates[schedule], seed, "sibling") for seed in settings.seeds.siblings if outer]
+        members += [Member(schedule, rates[schedule], seed, "sibling") for seed in settings.seeds.connected if outer]
     return members
 
 

@@ -18,6 +18,7 @@ from nonconvex.measure.permutation import (
     Axis,
     Permutations,
     Spec,
+    group_sizes,
     identity,
     permute,
     permute_axes,
@@ -68,21 +69,25 @@ def _descend(a: Params, b: Params, spec: Spec, start: Permutations, generator: t
 
 def _gains(a: Params, b: Params, spec: Spec, group: str, current: Permutations) -> Tensor:
     """(E, n, n): inner product of unit i of `a` with unit j of `b`, whose other axes are permuted already."""
-    total = torch.zeros(())
+    products = []
     for name, dim, axis in _uses(spec, group):
         moved = permute_axes(b[name], spec[name], current, keep=dim)
-        total = total.to(moved) + _by_unit(a[name], dim, axis) @ _by_unit(moved, dim, axis).mT
-    return total
+        products.append(_by_unit(a[name], dim, axis) @ _by_unit(moved, dim, axis).mT)
+    return sum(products)
 
 
 def _pairing(a: Params, b: Params, spec: Spec) -> Permutations:
-    """Units paired by their weights, each sorted along the axes that other units, or the same again, move."""
-    likeness: dict[str, Tensor] = {}
-    for name, axes in spec.items():
-        for dim, axis in permuted(axes):
-            left, right = (_by_unit(_sorted(params[name], axes, dim), dim, axis) for params in (a, b))
-            likeness[axis.group] = likeness.get(axis.group, 0.0) + left @ right.mT
-    return {group: _assign(gains) for group, gains in likeness.items()}
+    """Units paired by their weights, these sorted along every other axis that some group moves."""
+    return {group: _assign(_likeness(a, b, spec, group)) for group in group_sizes(a, spec)}
+
+
+def _likeness(a: Params, b: Params, spec: Spec, group: str) -> Tensor:
+    """(E, n, n): inner product of unit i of `a` with unit j of `b`, the same however the others are permuted."""
+    products = []
+    for name, dim, axis in _uses(spec, group):
+        left, right = (_by_unit(_sorted(params[name], spec[name], dim), dim, axis) for params in (a, b))
+        products.append(left @ right.mT)
+    return sum(products)
 
 
 def _sorted(value: Tensor, axes: Axes, keep: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Loss and error along paths between networks, and three readings of how high the path rises.
 
-At every point of a path the batch-norm statistics are recomputed over the training examples at that very point. Those of
-an end, or averages of both ends', belong to no network on the path and raise barriers that are not there.
+At every point of a path the batch-norm statistics are recomputed over the training examples at that very point. Those
+of an end, or averages of both ends', belong to no network on the path and raise barriers that are not there.
 """
 
 from collections.abc import Callable
@@ -38,22 +38,17 @@ def profile(
     points: int = 25,
     at_once: int = 4,
 ) -> Profile:
-    """Every path at `points` evenly spaced places, both ends included; `at_once` of all these networks are in memory."""
-    t, device = torch.linspace(0, 1, points, dtype=torch.float64), train[0].device
-    places = torch.cartesian_prod(torch.arange(path.members), torch.arange(points)).split(at_once)
-    values = [
-        _evaluate(network, loss, path.select(e.to(device))(t[i].to(device)), train, test)
-        for e, i in (p.T for p in places)
-    ]
+    """Every path at `points` evenly spaced places, both ends included; `at_once` networks are in memory together."""
+    t = torch.linspace(0, 1, points, dtype=torch.float64)
+    chunks = torch.cartesian_prod(torch.arange(path.members), torch.arange(points)).split(at_once)
+    values = [_evaluate(network, loss, path.select(e)(t[i]), train, test) for e, i in (chunk.T for chunk in chunks)]
     return Profile(t, *torch.cat(values).view(path.members, points, 4).unbind(-1))
 
 
 def _evaluate(network: Stacked, loss: Loss, params: Params, train: Examples, test: Examples) -> Tensor:
     """(E, 4): train loss, train error, test loss, test error."""
     statistics = recomputed(network, params, train[0])
-    values = [
-        value for examples in (train, test) for value in evaluate(network, params, statistics, examples, loss)
-    ]
+    values = [value for examples in (train, test) for value in evaluate(network, params, statistics, examples, loss)]
     return torch.stack(values, dim=1)
 
 

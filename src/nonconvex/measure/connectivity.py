@@ -103,14 +103,10 @@ class Connection:
         table = torch.stack([getattr(self.profile, column) for column in columns], dim=-1).tolist()
         for pair, rows in zip(self.pairs, table, strict=True):
             for t, values in zip(self.profile.t.tolist(), rows, strict=True):
-                yield PathPoint(
-                    **asdict(pair), kind=self.kind, t=t, **dict(zip(columns, values, strict=True))
-                )
+                yield PathPoint(**asdict(pair), kind=self.kind, t=t, **dict(zip(columns, values, strict=True)))
 
 
-def connect(
-    problem: Problem, a: Params, b: Params, pairs: Sequence[Pair], kinds: Sequence[str]
-) -> list[Connection]:
+def connect(problem: Problem, a: Params, b: Params, pairs: Sequence[Pair], kinds: Sequence[str]) -> list[Connection]:
     """Measure every pair, `a` (E, ...) to `b` (E, ...), along every kind of path (keys of KINDS)."""
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"unknown kinds of path: {', '.join(unknown)}; known: {', '.join(KINDS)}")

@@ -61,7 +61,7 @@ class Hessian(Operator):
     def _slopes(self) -> Iterator[Tensor]:
         """Each batch's part (E, P) of the gradient, differentiable."""
         for logits, targets in self._objective.outputs(self._objective.at(self._params, self._point)):
-            yield _pull(self._objective.share(logits, targets).sum(), self._point, create_graph=True)
+            yield _pull(self._objective.share(logits, targets), self._point, create_graph=True)
 
 
 class GaussNewton(Operator):
@@ -92,7 +92,7 @@ class GaussNewton(Operator):
             cotangent = torch.zeros_like(logits, requires_grad=True)
             pulled = _pull(logits, self._point, cotangent, create_graph=True)  # Jᵀw
             inner = logits.detach().requires_grad_()
-            slope = _pull(self._objective.share(inner, targets).sum(), inner, create_graph=True)
+            slope = _pull(self._objective.share(inner, targets), inner, create_graph=True)
             yield logits, cotangent, pulled, inner, slope
 
 
@@ -108,5 +108,9 @@ class Preconditioned(Operator):
 
 
 def _pull(outputs: Tensor, inputs: Tensor, vectors: Tensor | None = None, retain_graph: bool = True, **how) -> Tensor:
-    """(∂ outputs / ∂ inputs)ᵀ vectors, zero where they are not connected."""
-    return grad(outputs, inputs, vectors, retain_graph=retain_graph, materialize_grads=True, **how)[0]
+    """(∂ outputs / ∂ inputs)ᵀ vectors, of the sum where there are none; zero where they are not connected.
+
+    The inner product is taken first: given `grad_outputs` instead, torch imports a computer algebra system.
+    """
+    total = (outputs if vectors is None else outputs * vectors).sum()
+    return grad(total, inputs, retain_graph=retain_graph, materialize_grads=True, **how)[0]

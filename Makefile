@@ -1,0 +1,51 @@
+# make setup      a virtual environment in .venv with everything pinned (once; the other targets do it too)
+# make test       the test suite, as CI runs it
+# make reproduce  run the whole default profile again and hold its tables against the committed ones
+# make check      do the committed results belong to the committed code and settings? (a second)
+# make smoke      the whole pipeline at toy size (a minute or two)
+# make gpu        the GPU profile: larger models, downloaded data
+# make lint       style of code and notebooks
+#
+# PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
+# PIP_ARGS  handed to pip, such as an index of CPU-only PyTorch wheels (see the README)
+
+PY ?= python3
+PIP_ARGS ?=
+
+# The pipeline's commands start `python`, which must be the environment's.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: setup test reproduce check smoke gpu lint
+
+setup: .venv/.ok
+
+.venv/.ok: requirements.txt constraints.txt pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PY=python3.12")'
+	$(PY) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
+	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+test: .venv/.ok
+	python -m pytest
+
+reproduce: .venv/.ok
+	dvc repro --force
+	python -m nonconvex.compare results/cpu/tables
+
+check: .venv/.ok
+	@dvc status --quiet dvc.yaml data/dvc.yaml \
+	&& echo "The results belong to this code and these settings." \
+	|| { dvc status dvc.yaml data/dvc.yaml; exit 1; }
+
+smoke: .venv/.ok
+	dvc repro profiles/smoke/dvc.yaml
+
+# The GPU profile keeps no dvc.yaml until it has been run, or `dvc status` would report its results as missing.
+gpu: .venv/.ok
+	cp dvc.yaml profiles/gpu/dvc.yaml
+	dvc repro profiles/gpu/dvc.yaml
+
+lint: .venv/.ok
+	ruff check
+	ruff format --check
