@@ -12,7 +12,7 @@
 PY ?= python3
 PIP_ARGS ?=
 
-# The pipeline's commands start `python`, which must be the environment's.
+# The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: setup test reproduce check smoke gpu lint
@@ -22,30 +22,30 @@ setup: .venv/.ok
 .venv/.ok: requirements.txt constraints.txt pyproject.toml
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PY=python3.12")'
 	$(PY) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
-	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 test: .venv/.ok
-	python -m pytest
+	.venv/bin/python -m pytest
 
 reproduce: .venv/.ok
-	dvc repro --force
-	python -m nonconvex.compare results/cpu/tables
+	.venv/bin/dvc repro --force
+	.venv/bin/python -m nonconvex.compare results/cpu/tables
 
 check: .venv/.ok
-	@dvc status --quiet dvc.yaml data/dvc.yaml \
+	@.venv/bin/dvc status --quiet dvc.yaml data/dvc.yaml \
 	&& echo "The results belong to this code and these settings." \
-	|| { dvc status dvc.yaml data/dvc.yaml; exit 1; }
+	|| { echo "Out of date: 'dvc status dvc.yaml' lists what has changed, 'dvc repro' runs it."; exit 1; }
 
 smoke: .venv/.ok
-	dvc repro profiles/smoke/dvc.yaml
+	.venv/bin/dvc repro profiles/smoke/dvc.yaml
 
 # The GPU profile keeps no dvc.yaml until it has been run, or `dvc status` would report its results as missing.
 gpu: .venv/.ok
 	cp dvc.yaml profiles/gpu/dvc.yaml
-	dvc repro profiles/gpu/dvc.yaml
+	.venv/bin/dvc repro profiles/gpu/dvc.yaml
 
 lint: .venv/.ok
-	ruff check
-	ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check

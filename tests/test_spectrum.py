@@ -100,20 +100,20 @@ def test_the_small_end_is_not_lost_in_the_bulk():
 
 
 def test_members_stop_alone():
-    """Each member, NaN ones included, is what it would be alone, to the last bit of its iterations. Would miss: draws
-    that depend on the member's place, if equal in both calls."""
+    """At a coarse tolerance, where one more step shows, each member is what it would be alone, beside NaN too. Would
+    miss: draws that depend on the member's place, if all the same."""
     matrices = planted(spread(30, -1, 2), torch.full((30,), 2.0), network_like(30), spread(30, 0, 1)).matrices
     matrices[3] = torch.nan
-    together = extreme_eigenvalues(Dense(matrices), tolerance=1e-6)
+    together = extreme_eigenvalues(Dense(matrices), tolerance=0.1)
+    total = trace(Dense(matrices), known=together)
     for member in range(3):
-        alone = extreme_eigenvalues(Dense(matrices[[member]]), tolerance=1e-6)
+        alone = extreme_eigenvalues(Dense(matrices[[member]]), tolerance=0.1)
         assert alone.iterations[0] == together.iterations[member]
         assert_same(together.values[member], alone.values[0])
-        assert_same(together.inside[member], alone.inside[0])
-    assert len(set(together.iterations.tolist()[:3])) > 1
-    assert together.values[3].isnan().all() and together.residuals[3].isnan().all()
-    estimates = trace(Dense(matrices), known=together).value
-    assert estimates[:3].isfinite().all() and estimates[3].isnan()
+        assert (together.residuals[member] - alone.residuals[0]).abs().max() < 1e-9
+        assert_same(total.value[member], trace(Dense(matrices[[member]]), known=alone).value[0])
+    assert len(set(together.iterations.tolist()[:3])) == 3
+    assert together.values[3].isnan().all() and together.residuals[3].isnan().all() and total.value[3].isnan()
 
 
 def test_one_end_may_be_asked_for():
