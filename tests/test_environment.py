@@ -85,7 +85,7 @@ def third_party(path: Path) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 
-DISTRIBUTIONS = {"yaml": "pyyaml"}  # import names that are not the distribution's own
+DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # import names that are not the distribution's own
 
 
 def test_citation_file_has_what_its_schema_asks_for():

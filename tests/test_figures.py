@@ -92,10 +92,11 @@ def test_nothing_is_cut_off_or_covered(drawn, name):
 
 
 def tick_labels(axis) -> list:
-    """The boxes of the labels that are drawn upright."""
+    """The boxes of the labels that are drawn, and upright."""
     low, high = sorted(axis.get_view_interval())
     shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [label.get_window_extent() for label in shown if label.get_text() and not label.get_rotation()]
+    upright = [label for label in shown if label.get_visible() and not label.get_rotation()]
+    return [label.get_window_extent() for label in upright if label.get_text()]
 
 
 @pytest.mark.parametrize("name", NAMES)

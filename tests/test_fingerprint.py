@@ -36,6 +36,8 @@ def test_any_change_of_examples_shows():
     x, y = whole.test.x, whole.test.y
     other = x.clone()
     other[5, 1] += 1e-3
+    zeros = Arrays(torch.zeros(12, 2), y), Arrays(torch.zeros(12, 2, dtype=torch.int32), y)
+    assert len({fingerprint(replace(whole, test=test))["test"]["examples_sha256"] for test in zeros}) == 2
     for test in (
         Arrays(other, y),
         Arrays(x, y.roll(1)),

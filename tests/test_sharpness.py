@@ -157,12 +157,27 @@ def test_keskar_of_a_linear_loss():
     assert_same(keskar_sharpness(objective, {"w": w}).value, expected, 1e-6)
 
 
+def test_keskar_reaches_the_corner_of_a_large_box():
+    """200 slopes over two orders of magnitude, all bounds reached within 10 iterations, for any unit of the loss. Would
+    miss: a loss that is still steep where the budget ends."""
+    slopes = torch.logspace(-2, 0, 200, dtype=torch.float64)
+
+    def scaled(logits, unit):
+        return unit * logits[..., 0]
+
+    for unit in (1e-6, 1.0, 1e6):
+        objective = Objective(Stacked(Linear(200)), scaled, shared(slopes[None], torch.tensor([unit])))
+        found = keskar_sharpness(objective, {"w": torch.zeros(1, 200, dtype=torch.float64)}).value
+        assert_same(found, (100 * 1e-3 * unit * slopes.sum())[None], 1e-2)
+
+
 def test_keskar_finds_a_maximum_inside_the_box():
     """Concave: the maximum is at 0, where f is 0, well inside the box around w. Would miss: what corners hide."""
     w = points(scale=3e-4)
     found = keskar_sharpness(*quadratic(-H, w), box=1e-2)
     start = -0.5 * (H * w**2).sum(1)
     assert_same(found.value, -100 * start / (1 + start), 1e-2)
+    assert (keskar_sharpness(*quadratic(-H, 0 * w)).value >= 0).all()  # at the maximum itself
 
 
 def test_keskar_beats_the_sign_of_the_gradient():

@@ -116,6 +116,17 @@ def test_members_stop_alone():
     assert together.values[3].isnan().all() and together.residuals[3].isnan().all() and total.value[3].isnan()
 
 
+@pytest.mark.parametrize("size", [1e30, 1e38, torch.inf])
+def test_overflow_is_no_exception_and_no_wrong_number(size):
+    """What a member shortly before divergence looks like in float32, beside a healthy one. Would miss: overflow that
+    only longer vectors reach."""
+    matrices = torch.stack([size * torch.ones(4, 4), torch.eye(4) + torch.ones(4, 4)])
+    ends = extreme_eigenvalues(Dense(matrices), tolerance=1e-6)
+    found = ends.values[0, 1].item()
+    assert found == pytest.approx(4 * size, rel=1e-5) if size < torch.inf else found != found
+    assert_same(ends.values[1], torch.tensor([1.0, 5.0]).double(), 1e-5)
+
+
 def test_one_end_may_be_asked_for():
     """The large end of a network-like spectrum needs fewer products. Would miss: the other end, which is not asked."""
     both = extreme_eigenvalues(diagonal(network_like()))

@@ -1,15 +1,17 @@
 """Everything that can be wrong with a parameter file, found before any training.
 
-    python -m nonconvex.check params.yaml
+    python -m nonconvex.check params.yaml [--stamp FILE]
 
 `config.read` checks the shape; here every model, strategy, schedule and optimizer of the grid is built once with the
 options that the file gives it. Exit code 2 and one message that names the key and lists what is allowed.
 """
 
+import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nonconvex import config
@@ -61,14 +63,21 @@ def _built(kind: type[Strategy], steps: int) -> Callable:
     return probe
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m nonconvex.check", description="Check a parameter file.")
+    parser.add_argument("params", help="the file")
+    parser.add_argument("--stamp", type=Path, help="file to write when all is well; always the same text")
+    options = parser.parse_args(arguments)
     try:
-        check(config.read(arguments[0]))
+        check(config.read(options.params))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if options.stamp:
+        options.stamp.parent.mkdir(parents=True, exist_ok=True)
+        options.stamp.write_text("The settings were checked.\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 SLACK = 1e-6  # a float32 mean of ones may exceed one by rounding
 PLAIN = frozenset("+-.0123456789e")  # what a number is written with; float() would take more
@@ -67,8 +68,10 @@ class Column:
             raise ValueError
         return number
 
-    def series(self, path: Path, name: str, cells: Sequence[str]) -> pd.Series:
+    def series(self, path: Path, name: str, cells: Sequence[str]) -> "pd.Series":
         """The cells, the first of which stands on line 2 of `path`."""
+        import pandas as pd  # a second that the training processes, which only make records, need not spend
+
         values = []
         for line, cell in enumerate(cells, start=2):
             try:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from nonconvex.columns import RecordError, Within, columns_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Count = Annotated[int, Within(low=0)]
 Share = Annotated[float, Within(0, 1)]  # an error rate
@@ -166,7 +167,7 @@ def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> N
     partial.replace(path)
 
 
-def read(path: Path, record_type: type) -> pd.DataFrame:
+def read(path: Path, record_type: type) -> "pd.DataFrame":
     """The rows of `path`, one column per field: text, int64 (Int64 if it may be blank) or float64.
 
     Raises RecordError that names file, line, column, what was found and what is allowed.
@@ -183,12 +184,14 @@ def read(path: Path, record_type: type) -> pd.DataFrame:
     return _parse(path, record_type, lines)
 
 
-def empty(record_type: type) -> pd.DataFrame:
+def empty(record_type: type) -> "pd.DataFrame":
     """No rows, with the columns and types that `read` gives."""
     return _parse(Path(), record_type, [])
 
 
-def _parse(path: Path, record_type: type, lines: Sequence[Sequence[str]]) -> pd.DataFrame:
+def _parse(path: Path, record_type: type, lines: Sequence[Sequence[str]]) -> "pd.DataFrame":
+    import pandas as pd  # see columns.Column.series
+
     columns = columns_of(record_type)
     for number, line in enumerate(lines, start=2):
         if len(line) != len(columns):

@@ -1,14 +1,11 @@
-"""Sharpness by perturbation: how much the loss rises near a point, for E members at once, in units of the
-loss.
+"""Sharpness by perturbation: how much the loss rises near a point, for E members at once.
 
-Worst cases are maxima over the points that an ascent visits: lower bounds of the true maximum, and never
-negative because the centre is visited. Perturbations move the free parameters; fixed normalisation statistics
-stay fixed.
+Worst cases are maxima over the points that an ascent reaches: lower bounds of the true maximum, and never negative
+because the centre counts. Perturbations move the free parameters; fixed normalisation statistics stay fixed.
 """
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from nonconvex.measure.estimate import Estimate, gaussian, signs
@@ -69,11 +66,10 @@ def average_sharpness(
 def keskar_sharpness(
     objective: Objective, params: Params, box: float = 1e-3, iterations: int = 10, seed: int = 0
 ) -> Estimate:
-    """φ = 100 (max f(w + z) - f(w)) / (1 + f(w)), in percent (Keskar et al. 2017, metric 2.1 in the full
-    space).
+    """φ = 100 (max f(w + z) - f(w)) / (1 + f(w)) in percent: Keskar et al. 2017, metric 2.1 in the full space.
 
-    The maximum over |zᵢ| ≤ box (|wᵢ| + 1) is approximated by 10 iterations of L-BFGS-B, as there; for its
-    starting point and scaling, which the paper leaves open, see `_climb`.
+    The maximum over |zᵢ| ≤ box (|wᵢ| + 1) is approximated by 10 iterations of L-BFGS-B, as there; for its starting
+    point and scaling, which the paper leaves open, see `_climb`.
     """
     parts = [(objective.select([e]), select(params, [e])) for e in range(members(params))]
     values, counts = zip(*(_climb(*part, box, iterations, seed) for part in parts), strict=True)
@@ -84,47 +80,40 @@ def keskar_sharpness(
 def _climb(objective: Objective, params: Params, box: float, limit: int, seed: int) -> tuple[float, int]:
     """(φ, iterations done) of a single member; NaN where the loss or its gradient is not finite at the start.
 
-    L-BFGS-B starts at u = 0, or half-way to a random corner where the gradient vanishes exactly. It sees the
-    rise scaled so that the mean |∂/∂uᵢ| at the start is `REACH`: the first, steepest step then carries nearly
-    every coordinate to its bound, and multiplying the loss by a constant does not change the path.
+    L-BFGS-B starts at u = 0, or half-way to a random corner where the gradient vanishes exactly. It sees the rise
+    scaled so that the mean |∂/∂uᵢ| at the start is `REACH`: the first, steepest step then carries nearly every
+    coordinate to its bound, and multiplying the loss by a constant does not change the path.
     """
-    rise = _Rise(objective, params, box)
-    u = np.zeros(rise.centre.shape[1])
-    if not rise(u)[1].any():
-        u = signs(rise.centre, seed, "keskar")[0].double().cpu().numpy() / 2
-    slope = np.abs(rise(u)[1]).mean()
-    if not np.isfinite(slope):
-        return np.nan, 0
-    scale = -REACH / slope if slope else 0.0
-    how = {"maxiter": limit, "maxfun": 3 * limit, "ftol": 0.0, "gtol": 0.0}
+    from scipy.optimize import Bounds, minimize  # slow to load, and most processes never get here
+
+    centre, start = objective.flat(params), objective.losses(params).item()
+    half = box * (centre.abs() + 1)
+
+    def rise(u: np.ndarray) -> tuple[float, np.ndarray]:
+        """f(w + z) - f(w) and its gradient in u = z / half, |uᵢ| ≤ 1."""
+        point = centre + half * torch.from_numpy(u).to(centre)
+        loss, gradient = objective.losses_and_gradients(objective.at(params, point))
+        return loss.item() - start, (half * gradient)[0].double().cpu().numpy()
+
+    u = np.zeros(centre.shape[1])
+    slope = rise(u)[1]
+    if not slope.any():
+        u = signs(centre, seed, "keskar")[0].double().cpu().numpy() / 2
+        slope = rise(u)[1]
+    steepness = np.abs(slope).mean()
+    if not np.isfinite(steepness) or not steepness:
+        return 0.0 if steepness == 0 else np.nan, 0
+    scale = -REACH / steepness
     found = minimize(
         lambda u: tuple(scale * part for part in rise(u)),
         u,
         jac=True,
         method="L-BFGS-B",
         bounds=Bounds(np.full_like(u, -1.0), np.full_like(u, 1.0)),
-        options=how,
+        options={"maxiter": limit, "maxfun": 3 * limit, "ftol": 0.0, "gtol": 0.0},
     )
     # φ = 100 (max f - f) / (1 + f)
-    return 100 * rise.highest / (1 + rise.start), found.nit
-
-
-class _Rise:
-    """f(w + z) - f(w) and its gradient in u = z / half-width, |uᵢ| ≤ 1; remembers the highest value."""
-
-    def __init__(self, objective: Objective, params: Params, box: float):
-        self.objective, self.params = objective, params
-        self.centre = objective.flat(params)
-        self.half = box * (self.centre.abs() + 1)
-        self.start = objective.losses(params).item()
-        self.highest = 0.0
-
-    def __call__(self, u: np.ndarray) -> tuple[float, np.ndarray]:
-        point = self.centre + self.half * torch.from_numpy(u).to(self.centre)
-        loss, gradient = self.objective.losses_and_gradients(self.objective.at(self.params, point))
-        rise = loss.item() - self.start
-        self.highest = max(self.highest, rise)
-        return rise, (self.half * gradient)[0].double().cpu().numpy()
+    return 100 * max(found.fun / scale, 0.0) / (1 + start), found.nit
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -14,12 +14,11 @@ ENDS = {"both": [SMALLEST, LARGEST], "largest": [LARGEST], "smallest": [SMALLEST
 
 @dataclass(frozen=True)
 class Extremes:
-    """The two ends of a spectrum by sign, not by magnitude: column 0 the smallest, column 1 the largest
-    eigenvalue.
+    """The two ends of a spectrum by sign, not by magnitude: column 0 holds the smallest, column 1 the largest.
 
-    `residuals` = ‖Av - λv‖ for the unit `vectors`: some eigenvalue lies within that distance of the value,
-    and the value lies inside the spectrum. `basis` spans the Krylov space at the step where the member
-    stopped (zero rows after it); `inside` is the trace of A on that space.
+    `residuals` = ‖Av - λv‖ for the unit `vectors`: some eigenvalue lies within that distance of the value, and the
+    value lies inside the spectrum. `basis` spans the Krylov space at the step where the member stopped (zero rows after
+    it); `inside` is the trace of A on that space.
     """
 
     values: Tensor  # (E, 2) float64
@@ -87,13 +86,14 @@ class _Krylov:
 
     def extend(self, step: int) -> None:
         """Append the next basis vector and its image."""
-        vector = self._next(step)
-        image = self.operator @ vector
-        broken = ~torch.isfinite(image).all(1)
+        vector, image, column = self.basis[:, step], self.images[:, step], self.projected[:, : step + 1, step]
+        vector[:] = self._next(step)
+        image[:] = self.operator @ vector
+        column[:] = _inner(self.basis[:, : step + 1], image).double()
+        broken = ~torch.isfinite(column).all(1)
         self.failed |= broken & self.running
-        image = torch.where(broken[:, None], 0.0, image)
-        self.basis[:, step], self.images[:, step] = vector, image
-        self.projected[:, : step + 1, step] = _inner(self.basis[:, : step + 1], image).double()
+        for part in (vector, image, column):
+            part[broken] = 0.0
 
     def _next(self, step: int) -> Tensor:
         fresh = gaussian(self.operator.like, self.seed, f"lanczos {step}")
