@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from nonconvex.plan import Member, baseline_arms, chosen_rates, dealt, reported_members, tuning_members
 
 SETTINGS = Bag(
-    grid=Bag(schedules=("constant", "cosine"), strategies=("none", "sam"), baseline=Bag(schedule="cosine", strategy="none")),
+    grid=Bag(
+        schedules=("constant", "cosine"), strategies=("none", "sam"), baseline=Bag(schedule="cosine", strategy="none")
+    ),
     seeds=Bag(reported=(0, 1, 2), cross=(0, 1), connected=(0,), tuning=(9, 8)),
     train={"resnet": Bag(rates=(0.1, 0.2))},
 )
@@ -21,7 +23,7 @@ def test_tuning_covers_the_grid_and_no_reported_seed():
 
 
 def test_reported_seeds_depend_on_the_baseline():
-    """More seeds on the row and the column through the baseline, fewer in the rest, siblings only where barriers are measured."""
+    """More seeds on the row and the column through the baseline, fewer in the rest; siblings only on the former."""
     count = lambda strategy, schedule, phase: sum(  # noqa: E731
         (m.schedule, m.phase) == (schedule, phase)
         for m in reported_members(SETTINGS, strategy, {"constant": 0.1, "cosine": 0.2})

@@ -32,7 +32,7 @@ def start():
 
 
 def test_sam_is_the_gradient_at_the_worst_neighbour():
-    """The perturbation must be normalised over all parameters of one member, and the loss must be the unperturbed one."""
+    """The perturbation is normalised over all parameters of one member; the loss is the unperturbed one."""
     params, radius = start(), 0.05
     losses, grads = Sam(radius).gradients(params, quadratic)
     g = CURVATURE * params["w"]

@@ -45,9 +45,7 @@ def cohort(strategy="none", schedule="cosine", optimizer=None, seeds=(0, 1, 2), 
 
 
 def finish(made, state):
-    for state in train.train(made, state):  # noqa: B007
-        pass
-    return state
+    return [state, *train.train(made, state)][-1]
 
 
 def same(a, b):

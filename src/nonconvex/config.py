@@ -125,14 +125,14 @@ class Training(Axis):
 
 
 class FlatnessSettings(Axis):
-    """How hard to look. Radii are in units of the weights; the defaults cost a few dozen gradients per member."""
+    """How hard to look; the defaults cost a few dozen gradients per member."""
 
     examples: Count = 256  # training examples in the objective
-    lanczos_iterations: Count = 20  # products at most, for both ends of the spectrum
-    tolerance: Positive = 1e-3  # residual at which Lanczos stops, relative to the largest |eigenvalue|
+    lanczos_iterations: Count = 25  # products at most; the largest eigenvalue needs about 8, the smallest 25 to 30
+    tolerance: Positive = 1e-2  # residual at which Lanczos stops, relative to the eigenvalue at that end
     probes: Annotated[int, Field(ge=2)] = 6  # of the trace, on what Lanczos left over
     sam_radius: Positive = 0.05  # Foret et al. 2021
-    adaptive_radius: Positive = 0.5  # Kwon et al. 2021
+    adaptive_radius: Positive = 0.1  # relative to |w| (Kwon et al. 2021 take 0.5 and more for larger networks)
     ascent_steps: Count = 5  # of the worst cases; sam_sharpness takes one
     noise: Positive = 0.01  # standard deviation of the Gaussian of average_sharpness
     noise_pairs: Annotated[int, Field(ge=2)] = 8

@@ -134,15 +134,17 @@ def _check(source: Path, parameters: dict[str, Any], known: list[str]) -> None:
 def _execute(source: Path, partial: Path, parameters: dict[str, Any], name: str) -> None:
     """papermill from `source` to `partial`, with progress on standard error."""
     papermill = _papermill()
-    quiet = ["--IPKernelApp.log_level=50"]  # or every kernel start warns about its own TCP connection
+    options = {
+        "progress_bar": False,
+        "extra_arguments": ["--IPKernelApp.log_level=50"],  # or every kernel warns about its own TCP connection
+        "start_timeout": 300,  # seconds; a minute is too short on a machine that is busy
+    }
     with tempfile.TemporaryDirectory() as folder:
         messages = Path(folder) / "progress"
         messages.touch()
         try:
             with _environment(messages), followed(messages, name, sys.stderr):
-                papermill.execute_notebook(
-                    str(source), str(partial), parameters, progress_bar=False, extra_arguments=quiet
-                )
+                papermill.execute_notebook(str(source), str(partial), parameters, **options)
         except papermill.PapermillExecutionError as error:
             where = f"failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}"
             raise NotebookError(_report(source, where, partial)) from error
