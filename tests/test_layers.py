@@ -24,7 +24,7 @@ ROWS = {
     "loop": "beds check evaluation train",
     "measure": "measure",
     "experiment": "connection experiment",
-    "reading": "arms claims layout source_tables statistics summaries tables typeset",
+    "reading": "arms claims layout readme source_tables statistics summaries tables typeset",
     "drawing": "figures panels style",
     "tools": "compare notebook stable",
 }

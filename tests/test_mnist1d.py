@@ -62,6 +62,23 @@ def test_writing_generates_verifies_and_is_byte_stable(arrays, tmp_path, monkeyp
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.npz"]
 
 
+def test_a_generator_that_rounds_differently_keeps_the_shipped_file(arrays, tmp_path, monkeypatch, capsys):
+    """Another machine's last bits must not stop the pipeline, and must not replace the reference; other data must."""
+    path = tmp_path / "m.npz"
+    np.savez(path, **arrays)
+    before = path.read_bytes()
+    nearly = {**arrays, "test_x": arrays["test_x"] + np.float32(1e-6)}
+    monkeypatch.setattr(mnist1d, "generate", lambda: nearly)
+    mnist1d.write(path)
+    assert path.read_bytes() == before and "shipped file is kept" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="array test_x has sha256"):
+        mnist1d.write(tmp_path / "none.npz")
+    monkeypatch.setattr(mnist1d, "generate", lambda: {**arrays, "test_x": arrays["test_x"] + 1})
+    with pytest.raises(ValueError, match="array test_x has sha256"):
+        mnist1d.write(path)
+    assert path.read_bytes() == before
+
+
 def test_a_changed_array_is_named_with_both_checksums(arrays, tmp_path):
     """A single changed value."""
     spoiled = arrays["validation_x"].copy()

@@ -34,6 +34,8 @@ def clone(tmp_path_factory) -> Path:
 
 def commit(folder: Path) -> None:
     run(folder, "git", "add", "--all")
+    made = [name for name in ("results/smoke", "profiles/smoke/dvc.lock") if (folder / name).exists()]
+    run(folder, "git", "add", "--all", "--force", *made, "params.yaml")  # git ignores what the smoke profile makes
     run(folder, "git", *IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "state")
 
 

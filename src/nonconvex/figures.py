@@ -183,6 +183,7 @@ def connectivity_profiles(points: pd.DataFrame) -> Figure:
             for kind in (kind for kind in KINDS if kind in set(rows.kind)):
                 _band(panel, _along(rows[rows.kind == kind].groupby("t"), over_pairs), look("kind", kind))
             panel.set_ylabel(f"{split} loss (nats)")
+            panel.set_ylim(bottom=max(0.0, panel.get_ylim()[0]))  # a symmetric band may reach below any loss
     for panel in axes[-1]:
         panel.set_xlabel("position on the path")
     legend(figure, axes.flat)
@@ -201,11 +202,13 @@ def barriers(frame: pd.DataFrame, axis: str) -> Figure:
         for kind, shift in zip(KINDS, np.linspace(-0.27, 0.27, len(KINDS)), strict=True):
             _intervals(panel, rows, f"barrier_{kind}_test_loss", [look("kind", kind)] * len(rows), shift)
         panel.set_xscale("symlog", linthresh=0.01)
+        panel.set_xlim(left=0)  # no barrier is lower, whatever a symmetric interval says
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.set_xlabel("barrier of test loss (nats)")
     legend(figure, axes[0])
     seen = arms[counts].stack()
-    text = f"Barriers between runs by {axis}: mean with 95 % interval over {counted(seen[seen > 0])} pairs."
+    pairs = counted(seen[seen > 0])
+    text = f"Barriers between runs by {axis}: mean with 95 % interval, cut at zero, over {pairs} pairs."
     return titled(figure, text)
 
 

@@ -22,6 +22,7 @@ from nonconvex.data.splits import FOLDER, Arrays, Dataset
 
 FILE = FOLDER / "mnist1d.npz"
 SEED = 42  # of the frozen draw
+ROUNDING = 1e-4  # how far another machine's generator may be off in float32, for values of order one
 VALIDATION = {"seed": 43, "num_samples": 2_000, "train_split": 1.0}
 TEST = {"seed": 44, "num_samples": 20_000, "train_split": 1.0}
 
@@ -94,9 +95,20 @@ def generate() -> dict[str, np.ndarray]:
 
 
 def write(path: str | Path) -> None:
-    """Generate, verify and save; equal arrays give equal bytes."""
+    """Generate, verify and save; equal arrays give equal bytes.
+
+    A machine whose mathematical library rounds differently generates other last bits. A verified file that is already
+    there is then kept, as the reference that every result was computed from. Raises ValueError where there is none.
+    """
     path, arrays = Path(path), generate()
-    verify(arrays, path)
+    try:
+        verify(arrays, path)
+    except ValueError:
+        kept = read(path) if path.exists() else {}
+        if not kept or not all(np.allclose(arrays[name], kept[name], atol=ROUNDING) for name in SHA256):
+            raise
+        print(f"{path}: generated values differ here by rounding (up to {ROUNDING:g}); the shipped file is kept")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.unfinished.npz")
     np.savez(unfinished, **{name: arrays[name] for name in SHA256})
