@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
-from PIL import Image
 
 from nonconvex.source_tables import LABELS
 from nonconvex.style import house
@@ -18,7 +17,6 @@ from nonconvex.style import house
 CHARACTERS = 14  # of the title per inch
 LINEAR = MaxNLocator(4)
 SCREEN = 72  # dots per inch in a notebook
-COLOURS = 16  # in a notebook's copy, which a palette makes four times smaller; the saved figure has them all
 
 
 class Page(Figure):
@@ -28,10 +26,7 @@ class Page(Figure):
         buffer = io.BytesIO()
         with house():
             self.savefig(buffer, format="png", dpi=SCREEN, metadata={"Software": None})
-        small = io.BytesIO()
-        image = Image.open(buffer).convert("RGB")
-        image.quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-        return small.getvalue()
+        return buffer.getvalue()
 
 
 def panels(

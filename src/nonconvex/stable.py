@@ -6,17 +6,18 @@ takes all of these out, so that equal results give equal bytes and `git diff` sh
 """
 
 import base64
+import io
 import re
-import struct
 import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # random model ids, and invisible outside Jupyter
-STAMPS = {b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf"}  # chunks of a PNG that hold versions and dates
+COLOURS = 24  # of a picture in a notebook; the figures' own files have them all
 STREAMS = ("stdout", "stderr")
 
 
@@ -89,12 +90,10 @@ def _folders() -> list[tuple[str, str]]:
 
 
 def stripped(image: str) -> str:
-    """A base64 PNG with nothing but the picture in it."""
-    raw = base64.b64decode(image)
-    kept, position = raw[:8], 8
-    while position < len(raw):
-        length, kind = struct.unpack_from(">I4s", raw, position)
-        end = position + 12 + length  # length, kind, data, checksum
-        kept += b"" if kind in STAMPS else raw[position:end]
-        position = end
-    return base64.b64encode(kept).decode() + "\n"
+    """A base64 PNG with nothing but the picture in it, in a palette of COLOURS, which takes a fourth of the bytes."""
+    picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA")
+    paper = Image.new("RGBA", picture.size, "white")
+    flat = Image.alpha_composite(paper, picture).convert("RGB")
+    buffer = io.BytesIO()
+    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode() + "\n"
