@@ -16,7 +16,7 @@ from nonconvex.style import house
 
 CHARACTERS = 14  # of the title per inch
 LINEAR = MaxNLocator(4)
-SCREEN = 72  # dots per inch in a notebook
+SCREEN = 66  # dots per inch in a notebook
 
 
 class Page(Figure):
