@@ -48,4 +48,4 @@ gpu: .venv/.ok
 
 lint: .venv/.ok
 	.venv/bin/ruff check
-	.venv/bin/ruff format --check
+	.venv/bin/ruff format --check src tests benchmarks

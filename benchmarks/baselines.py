@@ -84,9 +84,7 @@ def run(name: str, data: Arrays, test: Arrays, steps: int = STEPS) -> Row:
     accuracy, deviation = float(1 - errors.mean()), float(errors.std())
     passed = abs(accuracy - baseline.published) <= baseline.tolerance
     size = flatten(params).shape[1]
-    return Row(
-        name, size, len(SEEDS), steps, baseline.published, baseline.tolerance, accuracy, deviation, passed
-    )
+    return Row(name, size, len(SEEDS), steps, baseline.published, baseline.tolerance, accuracy, deviation, passed)
 
 
 def in_order(data: Arrays, seeds: range, step: int) -> tuple[Tensor, Tensor]:
@@ -104,17 +102,13 @@ def write(rows: list[Row], path: Path) -> None:
         writer.writeheader()
         for row in rows:
             cells = asdict(row).items()
-            writer.writerow(
-                {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in cells}
-            )
+            writer.writerow({key: f"{value:.9g}" if isinstance(value, float) else value for key, value in cells})
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train the published MNIST-1D baselines anew.")
     parser.add_argument("--out", type=Path, help="CSV file to write")
-    parser.add_argument(
-        "--steps", type=int, default=STEPS, help="other than %(default)s is no fair comparison"
-    )
+    parser.add_argument("--steps", type=int, default=STEPS, help="other than %(default)s is no fair comparison")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     data, test = mnist1d.load().train, mnist1d.frozen_test()

@@ -64,9 +64,7 @@ def _run(asked: Bag, model: str, strategy: str, m: plan.Member, rng: np.random.G
         values[0:2], values[4:6] = [None] * 2, [None] * 2
     steps = asked.train[model].steps
     cost = steps * (2 if strategy == "sam" else 1)
-    return Run(
-        model, strategy, m.schedule, m.phase, m.seed, m.rate, steps, cost, 7 if lost else None, *values
-    )
+    return Run(model, strategy, m.schedule, m.phase, m.seed, m.rate, steps, cost, 7 if lost else None, *values)
 
 
 def _curve(run: Run, rng: np.random.Generator) -> list[CurvePoint]:
@@ -77,9 +75,7 @@ def _curve(run: Run, rng: np.random.Generator) -> list[CurvePoint]:
 
 def _measurement(run: Run, name: str, rng: np.random.Generator) -> MeasurementRow:
     size = {"lambda_max": 12.0, "lambda_min": -1.5, "trace": 60.0, "keskar_sharpness": 40.0}.get(name, 0.08)
-    value = size * (
-        1 + 0.1 * rng.normal()
-    )  # of a diverged run too: it is frozen at weights that can be measured
+    value = size * (1 + 0.1 * rng.normal())  # of a diverged run too: it is frozen at weights that can be measured
     return MeasurementRow(
         run.model, run.strategy, run.schedule, run.seed, run.rate, name, value, None, 1e-4, 30,
         "lanczos", "cross_entropy", "mean", 500, "ab12", "recomputed", "all", "float32",

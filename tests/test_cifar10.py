@@ -169,9 +169,7 @@ def test_augmentation_is_pad_crop_and_flip():
     found = cifar10.augment(x, [3], 1)[0]
     padded = F.pad(x[0], [4] * 4)
     crops = [padded[..., i : i + 5, j : j + 6] for i in range(9) for j in range(9)]
-    candidates = torch.stack(
-        [view for crop in crops for view in (crop, crop.flip(-1))]
-    )  # (162, 200, 3, 5, 6)
+    candidates = torch.stack([view for crop in crops for view in (crop, crop.flip(-1))])  # (162, 200, 3, 5, 6)
     hits = (candidates == found).flatten(2).all(-1)
     assert hits.any(0).all()
     chosen = hits.float().argmax(0)
@@ -181,9 +179,7 @@ def test_augmentation_is_pad_crop_and_flip():
 
 def test_augmentation_is_a_function_of_seed_and_step():
     """Noise that depends on the neighbours in a cohort, or on earlier calls."""
-    bytes_ = torch.randint(
-        0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    bytes_ = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images = cifar10.Images(bytes_, torch.arange(40), augmented=True)
     x, y = images.batch([1, 2, 3], 5, 16)
     again, labels = images.batch([2], 5, 16)
@@ -196,9 +192,7 @@ def test_augmentation_is_a_function_of_seed_and_step():
 
 
 def test_examples_are_never_augmented():
-    bytes_ = torch.randint(
-        0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    bytes_ = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     images = cifar10.Images(bytes_, torch.arange(6), augmented=True)
     assert torch.equal(images.examples(3)[0], cifar10.standardised(bytes_[::2]))
     plain = cifar10.Images(bytes_, torch.arange(6))

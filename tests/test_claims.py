@@ -96,9 +96,7 @@ def test_gates_must_be_those_of_the_claim():
 
 def test_claims_are_read_and_refused_by_name(tmp_path):
     path = tmp_path / "claims.yaml"
-    entry = {key: value for key, value in asdict(CLAIM).items() if key != "name"} | {
-        "gates": ["interior rate"]
-    }
+    entry = {key: value for key, value in asdict(CLAIM).items() if key != "name"} | {"gates": ["interior rate"]}
     path.write_text(yaml.safe_dump({"E5b": entry}))
     assert read(path) == (CLAIM,)
     for change, message in (

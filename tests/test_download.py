@@ -75,9 +75,7 @@ def test_a_failed_download_says_what_to_do(server, tmp_path, place):
 
 
 def test_no_server_at_all(tmp_path):
-    with pytest.raises(
-        ConnectionError, match=r"could not be downloaded .* put the file at .*file\.bin by hand"
-    ):
+    with pytest.raises(ConnectionError, match=r"could not be downloaded .* put the file at .*file\.bin by hand"):
         fetch("http://127.0.0.1:9/file", tmp_path / "file.bin", sha256=SHA256)
 
 

@@ -71,9 +71,7 @@ def shapes() -> pd.DataFrame:
 
 
 def texts(figure: Figure) -> list:
-    shown = [
-        text for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_visible()
-    ]
+    shown = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_visible()]
     return [text for text in shown if text.get_text().strip()]
 
 
@@ -154,11 +152,7 @@ def test_rate_response_crosses_out_rates_that_diverged(records):
 def test_heatmap_writes_the_errors_flags_edges_and_frames_the_baseline(drawn, summary):
     panel = drawn["grid_heatmap"].axes[0]
     written = [text.get_text() for text in panel.texts]
-    rows = (
-        summary[summary.model == "resnet"]
-        .dropna(subset="test_error_mean")
-        .set_index(["schedule", "strategy"])
-    )
+    rows = summary[summary.model == "resnet"].dropna(subset="test_error_mean").set_index(["schedule", "strategy"])
     expected = [
         f"{100 * rows.test_error_mean[key]:.1f}" + "*" * (rows.rate_at_edge[key] != "no")
         for key in [(a, b) for a in ASKED.grid.schedules for b in ASKED.grid.strategies] if key in rows.index
@@ -245,6 +239,4 @@ def test_a_logarithmic_axis_has_a_few_plain_ticks_inside(low, high):
     axes.set_yscale("log")
     panels.plain_log(axes.yaxis)
     ticks = axes.get_yticks()
-    assert (
-        2 <= len(ticks) <= 11 and (axes.get_ylim()[0] <= ticks).all() and (ticks <= axes.get_ylim()[1]).all()
-    )
+    assert 2 <= len(ticks) <= 11 and (axes.get_ylim()[0] <= ticks).all() and (ticks <= axes.get_ylim()[1]).all()

@@ -156,13 +156,8 @@ def test_a_refused_row_leaves_the_old_file(tmp_path):
 
 def test_file_names_are_distinct_and_below_the_profile():
     results = Results("root", "cpu")
-    names = [
-        getattr(results, kind)("m", "s")
-        for kind in ("runs", "curves", "measurements", "training", "endpoints")
-    ]
-    names += [
-        getattr(results, kind)("m") for kind in ("connectivity", "paths", "findings", "notebooks", "data")
-    ]
+    names = [getattr(results, kind)("m", "s") for kind in ("runs", "curves", "measurements", "training", "endpoints")]
+    names += [getattr(results, kind)("m") for kind in ("connectivity", "paths", "findings", "notebooks", "data")]
     names += [
         results.tables("grid", "csv"),
         results.figures("grid", "png"),

@@ -51,9 +51,7 @@ def test_convolution_equals_torchs(dimensions, kernel, stride, size):
     found = conv(x)
     torch.testing.assert_close(found, expected)
     v = draw(*expected.shape, seed=1)
-    for ours, theirs in zip(
-        *(torch.autograd.grad(y, [x, conv.weight], v) for y in (found, expected)), strict=True
-    ):
+    for ours, theirs in zip(*(torch.autograd.grad(y, [x, conv.weight], v) for y in (found, expected)), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -22,9 +22,7 @@ def windows():
 
 def test_an_epoch_shows_every_example_once_and_drops_the_ragged_rest(arrays):
     """A batch that repeats within an epoch, or an epoch boundary in the wrong place."""
-    seen = [
-        torch.cat([arrays.batch([5], step, 6)[1][0] for step in steps]) for steps in ([0, 1, 2], [3, 4, 5])
-    ]
+    seen = [torch.cat([arrays.batch([5], step, 6)[1][0] for step in steps]) for steps in ([0, 1, 2], [3, 4, 5])]
     assert all(len(set(epoch.tolist())) == 18 for epoch in seen)
     assert seen[0].tolist() != seen[1].tolist()
 
@@ -117,7 +115,5 @@ def test_windows_are_drawn_uniformly_up_to_the_last():
 
 def test_a_dataset_moves_as_a_whole(arrays):
     moved = Dataset("toy", arrays, arrays, Windows(torch.arange(9), 2), 20).to("meta")
-    assert {moved.train.x.device.type, moved.validation.y.device.type, moved.test.tokens.device.type} == {
-        "meta"
-    }
+    assert {moved.train.x.device.type, moved.validation.y.device.type, moved.test.tokens.device.type} == {"meta"}
     assert (moved.name, moved.classes) == ("toy", 20)

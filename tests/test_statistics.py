@@ -135,9 +135,7 @@ def test_ring_variance_by_hand():
 def test_pairs_without_a_common_run_are_independent():
     x = np.array([1.0, 4.0, 2.0, 8.0])
     assert statistics.pairs_of_runs(x, [0, 2, 4, 6], [1, 3, 5, 7]) == statistics.mean(x)
-    assert statistics.pairs_of_runs(x, [0, 1, 2, 3], [0, 1, 2, 3]) == statistics.mean(
-        x
-    )  # siblings of one parent
+    assert statistics.pairs_of_runs(x, [0, 1, 2, 3], [0, 1, 2, 3]) == statistics.mean(x)  # siblings of one parent
 
 
 def test_t_interval_covers():

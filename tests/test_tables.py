@@ -76,9 +76,7 @@ def test_every_number_of_an_arm_is_recomputable_from_the_files(files, summary):
 def losses(files: Results, strategy: str) -> dict[int, float]:
     """Test loss by seed of a finished resnet run on the cosine schedule."""
     with files.runs("resnet", strategy).open(newline="") as file:
-        rows = [
-            row for row in csv.DictReader(file) if (row["schedule"], row["phase"]) == ("cosine", "reported")
-        ]
+        rows = [row for row in csv.DictReader(file) if (row["schedule"], row["phase"]) == ("cosine", "reported")]
     return {int(row["seed"]): float(row["test_loss"]) for row in rows if row["diverged_step"] == ""}
 
 
@@ -119,9 +117,7 @@ def test_barriers_are_measured_along_the_baseline_only(summary):
         pairs = 2 if kind == "siblings" else 5
         counts = summary[f"barrier_{kind}_test_loss_n"]
         assert counts.notna().tolist() == along
-        assert (
-            counts[along] == pairs - np.where(summary.strategy[along] == "warmup", 1 if pairs == 2 else 2, 0)
-        ).all()
+        assert (counts[along] == pairs - np.where(summary.strategy[along] == "warmup", 1 if pairs == 2 else 2, 0)).all()
 
 
 def test_measuring_a_quantity_in_two_ways_is_refused(files):
@@ -129,9 +125,7 @@ def test_measuring_a_quantity_in_two_ways_is_refused(files):
     again = records.measurements.head(1).assign(method="dense")
     doubled = pd.concat([records.measurements, again])
     with pytest.raises(ValueError, match="lambda_max is measured in several ways"):
-        summaries(
-            arms.Records(records.runs, records.curves, doubled, records.barriers, records.points), ASKED
-        )
+        summaries(arms.Records(records.runs, records.curves, doubled, records.barriers, records.points), ASKED)
 
 
 TUNING = "phase == 'tuning' and seed == 11 and rate == 0.03 and schedule == 'cosine'"
@@ -242,9 +236,7 @@ def test_findings_are_read_from_files(copied):
 
 def test_an_arm_whose_runs_all_diverged_is_blank_in_csv_and_said_in_words(frames):
     rows = csv.DictReader(io.StringIO(typeset.csv(frames["grid"])))
-    lost = next(
-        row for row in rows if (row["model"], row["strategy"], row["schedule"]) == ("resnet", "sam", "wsd")
-    )
+    lost = next(row for row in rows if (row["model"], row["strategy"], row["schedule"]) == ("resnet", "sam", "wsd"))
     assert (lost["test_loss_mean"], lost["test_loss_n"], lost["diverged"]) == ("", "0", "3")
     assert "diverged" in typeset.markdown(layout.document("grid", frames["grid"], ASKED))
 
@@ -256,10 +248,7 @@ def test_every_format_is_complete_and_the_same_twice(files, frames, name):
     before = {suffix: files.tables(name, suffix).read_bytes() for suffix in ("csv", "md", "tex")}
     typeset.write(files.tables, frames[name], document)
     assert {suffix: files.tables(name, suffix).read_bytes() for suffix in before} == before
-    assert all(
-        text.endswith(b"\n") and b"nan" not in text.lower() and b"<NA>" not in text
-        for text in before.values()
-    )
+    assert all(text.endswith(b"\n") and b"nan" not in text.lower() and b"<NA>" not in text for text in before.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -269,10 +258,7 @@ def test_markdown_rows_have_as_many_cells_as_their_header(frames, name):
     blocks = [list(map(len, map(str, part))) for part in re.split(r"^## ", text, flags=re.M)[1:]]
     assert widths and len(blocks) == len(layout.document(name, frames[name], ASKED).blocks)
     for part in re.split(r"^## ", text, flags=re.M)[1:]:
-        assert (
-            len({len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines() if line.startswith("|")})
-            == 1
-        )
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines() if line.startswith("|")}) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -294,9 +280,7 @@ def test_latex_is_balanced_and_escaped(frames, name):
 def test_formulas_are_valid_tex():
     parser = mathtext.MathTextParser("path")
     cells = [cell for table in SOURCE_TABLES.values() for row in table.rows for cell in row.cells]
-    formulas = [
-        part for cell in [*cells, *layout.FLATNESS.values()] for part in re.findall(r"\$[^$]*\$", cell)
-    ]
+    formulas = [part for cell in [*cells, *layout.FLATNESS.values()] for part in re.findall(r"\$[^$]*\$", cell)]
     assert len(formulas) > 15
     for formula in formulas:
         parser.parse(formula)

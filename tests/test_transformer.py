@@ -18,9 +18,7 @@ def build(**options):
     torch.manual_seed(0)
     model = Transformer(**{**SMALL, **options}).double()
     for block in model.blocks:
-        nn.init.normal_(
-            block.attention.distance
-        )  # not the symmetric start, where a transposed bias could hide
+        nn.init.normal_(block.attention.distance)  # not the symmetric start, where a transposed bias could hide
     return model
 
 

@@ -113,8 +113,7 @@ def _about(reported: pd.DataFrame, frame: pd.DataFrame, values: list[str]) -> pd
     ends = [frame.seed] if "seed" in frame else [frame.seed_a, frame.seed_b]
     places = [pd.MultiIndex.from_arrays([*(frame[name] for name in ARM), end]) for end in ends]
     known, finished = (
-        pd.MultiIndex.from_frame(runs[[*ARM, "seed"]])
-        for runs in (reported, reported[reported.diverged_step.isna()])
+        pd.MultiIndex.from_frame(runs[[*ARM, "seed"]]) for runs in (reported, reported[reported.diverged_step.isna()])
     )
     frame = frame.copy()
     frame.loc[~np.all([place.isin(finished) for place in places], axis=0), values] = np.nan

@@ -46,9 +46,7 @@ class Claim:
         _allow(self.name, "kind", self.kind, KINDS)
         _allow(self.name, "direction", self.direction, DIRECTIONS)
         if not self.margin >= 0 or (self.kind == "equivalence" and self.margin == 0):
-            raise ClaimError(
-                f"{self.name}: margin {self.margin} found, a number >= 0 (equivalence: > 0) allowed"
-            )
+            raise ClaimError(f"{self.name}: margin {self.margin} found, a number >= 0 (equivalence: > 0) allowed")
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,7 @@ class Column:
                 values.append(self.value(cell))
             except ValueError:
                 found = f"{cell!r} found" if cell else "blank found"
-                raise RecordError(
-                    f"{path}: line {line}, column {name}: {found}, {self.allowed} allowed"
-                ) from None
+                raise RecordError(f"{path}: line {line}, column {name}: {found}, {self.allowed} allowed") from None
         return pd.Series(values, dtype=self.dtype, name=name)
 
 

@@ -129,9 +129,7 @@ def _heatmap(panel: Axes, rows: pd.DataFrame) -> None:
     table = rows.set_index(["schedule", "strategy"]).unstack().reindex(down)
     error, edge, baseline = (table[name][across] for name in ("test_error_mean", "rate_at_edge", "baseline"))
     notes = (100 * error).map("{:.1f}".format) + (edge != "no").replace({True: "*", False: ""})
-    seaborn.heatmap(
-        100 * error, annot=notes, fmt="", cmap="viridis_r", cbar=False, ax=panel, annot_kws={"fontsize": 7}
-    )
+    seaborn.heatmap(100 * error, annot=notes, fmt="", cmap="viridis_r", cbar=False, ax=panel, annot_kws={"fontsize": 7})
     panel.set(xlabel="", ylabel="")
     panel.grid(False)
     panel.set_xticklabels([look("strategy", name).label for name in across], rotation=40, ha="right")
@@ -188,9 +186,7 @@ def connectivity_profiles(points: pd.DataFrame) -> Figure:
         panel.set_xlabel("position on the path")
     legend(figure, axes.flat)
     pairs = points.drop_duplicates(["model", "kind", "seed_a", "seed_b"]).groupby(["model", "kind"]).size()
-    return titled(
-        figure, f"Loss along paths between runs: mean and 95 % interval over {counted(pairs)} pairs."
-    )
+    return titled(figure, f"Loss along paths between runs: mean and 95 % interval over {counted(pairs)} pairs.")
 
 
 @house()
@@ -227,9 +223,7 @@ def _arm_panels(
     return figure, axes, arms.assign(place=arms[axis].map(names.index))
 
 
-def _intervals(
-    panel: Axes, rows: pd.DataFrame, quantity: str, looks: Sequence[Look], shift: float = 0
-) -> None:
+def _intervals(panel: Axes, rows: pd.DataFrame, quantity: str, looks: Sequence[Look], shift: float = 0) -> None:
     """Mean and interval of each row at its place: nothing if it was not measured, a word if it diverged."""
     for row, style in zip(rows.to_dict("records"), looks, strict=True):
         middle, low, high, n = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high", "n"))

@@ -97,9 +97,7 @@ def _performance(cells: Cells) -> Cells:
         "Test loss": _interval(cells, "test_loss_"),
         "Test error (%)": _interval(cells, "test_error_", 100),
         "$\\Delta$ test loss": "baseline" if baseline else _interval(cells, "test_loss_difference_"),
-        "$\\Delta$ test error (points)": "baseline"
-        if baseline
-        else _interval(cells, "test_error_difference_", 100),
+        "$\\Delta$ test error (points)": "baseline" if baseline else _interval(cells, "test_error_difference_", 100),
         "n": _known(cells["test_loss_n"]),
         "Diverged": _known(cells["diverged"]),
         "Peak rate": _rate(cells),
@@ -111,9 +109,7 @@ def _performance(cells: Cells) -> Cells:
 
 def _flatness(cells: Cells) -> Cells:
     shown = {label: _interval(cells, f"{name}_") for name, label in FLATNESS.items()}
-    shown |= {
-        "Train loss": _interval(cells, "train_loss_")
-    }  # curvature falls with it, whatever the minimum is like
+    shown |= {"Train loss": _interval(cells, "train_loss_")}  # curvature falls with it, whatever the minimum is like
     return shown | {"n": _counts(cells[f"{name}_n"] for name in FLATNESS)}
 
 
@@ -127,9 +123,7 @@ def _train_barriers(cells: Cells) -> Cells:
 
 def _barriers(cells: Cells, split: str) -> Cells:
     shown = {kind.capitalize(): _interval(cells, f"barrier_{kind}_{split}_loss_") for kind in KINDS}
-    return (
-        {"Split": split} | shown | {"n": _counts(cells[f"barrier_{kind}_{split}_loss_n"] for kind in KINDS)}
-    )
+    return {"Split": split} | shown | {"n": _counts(cells[f"barrier_{kind}_{split}_loss_n"] for kind in KINDS)}
 
 
 def _grid(frame: pd.DataFrame, settings: Settings) -> Document:
@@ -143,9 +137,7 @@ def _grid(frame: pd.DataFrame, settings: Settings) -> Document:
         "lambda": (r"$\lambda_{\max}$ of the final iterate", lambda cells: _half_width(cells, "lambda_max_")),
         "trace": (r"$\mathrm{tr} H$ of the final iterate", lambda cells: _half_width(cells, "trace_")),
     }
-    arms = {
-        (cells["model"], cells["strategy"], cells["schedule"]): cells for cells in frame.to_dict("records")
-    }
+    arms = {(cells["model"], cells["strategy"], cells["schedule"]): cells for cells in frame.to_dict("records")}
     columns = ["Schedule", *(LABELS["strategy"][strategy] for strategy in settings.grid.strategies)]
     blocks = []
     for model in settings.grid.models:

@@ -29,9 +29,7 @@ class Page(Figure):
         return buffer.getvalue()
 
 
-def panels(
-    models: Sequence[str], height: float, rows: int = 1, **shared: bool | str
-) -> tuple[Figure, np.ndarray]:
+def panels(models: Sequence[str], height: float, rows: int = 1, **shared: bool | str) -> tuple[Figure, np.ndarray]:
     """A figure with axes (rows, models), each `height` inches high; the top row carries the models' names."""
     if not len(models):
         raise ValueError("nothing to draw: the frame has no measured rows")
@@ -91,6 +89,4 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with house():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-        figure.savefig(
-            path.with_suffix(".pdf"), metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"])
-        )
+        figure.savefig(path.with_suffix(".pdf"), metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))

@@ -55,8 +55,7 @@ PROPERTIES = SourceTable(
             "linear_mode_connectivity",
             (
                 "Linear mode connectivity",
-                "Checkpoints from the same run can be linearly interpolated with monotone loss "
-                "([Frankle 2020])",
+                "Checkpoints from the same run can be linearly interpolated with monotone loss ([Frankle 2020])",
                 "Simplifies model averaging and ensembling",
             ),
         ),

@@ -38,9 +38,7 @@ def paired(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Interval:
     return mean(np.subtract(_finite(a), _finite(b)), level)
 
 
-def pairs_of_runs(
-    values: ArrayLike, first: Sequence[int], second: Sequence[int], level: float = LEVEL
-) -> Interval:
+def pairs_of_runs(values: ArrayLike, first: Sequence[int], second: Sequence[int], level: float = LEVEL) -> Interval:
     """The mean over pairs of runs; `n` counts the pairs, pair i being runs (first[i], second[i]).
 
     Pairs that share no run are independent: Student's t interval. Otherwise the pairs are no sample, and
@@ -65,9 +63,7 @@ def pairs_of_runs(
     return _interval(float(x.mean()), float(error), len(x), freedom, level)
 
 
-def sign_flip(
-    differences: ArrayLike, generator: np.random.Generator | None = None, draws: int = 20_000
-) -> float:
+def sign_flip(differences: ArrayLike, generator: np.random.Generator | None = None, draws: int = 20_000) -> float:
     """Two-sided p that the differences are symmetric about zero, by flipping their signs (Fisher 1935).
 
     Exact up to twelve differences; beyond, a Monte Carlo estimate that counts the observed signs as one draw.
@@ -130,8 +126,7 @@ def bootstrap(
     """Percentile interval of `statistic` on the pooled values, each stratum resampled within itself."""
     strata = [_finite(values) for values in strata]
     found = [
-        statistic(np.concatenate([generator.choice(values, len(values)) for values in strata]))
-        for _ in range(draws)
+        statistic(np.concatenate([generator.choice(values, len(values)) for values in strata])) for _ in range(draws)
     ]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     pooled = np.concatenate(strata)

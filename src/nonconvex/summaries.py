@@ -43,9 +43,7 @@ def summaries(records: Records, settings: Settings) -> pd.DataFrame:
                 arm = (model, strategy, schedule)
                 runs = _arm(of_model, arm)
                 row = dict(zip(ARM, arm, strict=True)) | {"baseline": runs.index.equals(baseline.index)}
-                row |= (
-                    _cost(runs, settings.train[model].rates) | _outcomes(runs) | _differences(runs, baseline)
-                )
+                row |= _cost(runs, settings.train[model].rates) | _outcomes(runs) | _differences(runs, baseline)
                 rows.append(row | _flatness(records.measurements, arm) | _barriers(records.barriers, arm))
     frame = pd.DataFrame(rows)
     return frame.astype({column: "Int64" for column in frame if column.endswith("_n")})

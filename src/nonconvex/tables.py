@@ -89,9 +89,7 @@ def _with_findings(table: SourceTable, found: pd.DataFrame) -> pd.DataFrame:
     return texts.merge(measured, on="key", how="left").drop(columns="key").astype({"n": "Int64"})
 
 
-def _with_arms(
-    table: SourceTable, axis: str, other: str, summary: pd.DataFrame, settings: Settings
-) -> pd.DataFrame:
+def _with_arms(table: SourceTable, axis: str, other: str, summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Every source row for every model, with its arm's numbers if the grid has it, `other` at baseline."""
     base = settings.grid.baseline
     rows = [

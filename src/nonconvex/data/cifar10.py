@@ -57,9 +57,7 @@ def dataset(name: str, train: Arrays, test: Arrays, held_out: int = VALIDATION) 
     """The three splits; the last `held_out` training images validate, and only training is augmented."""
     cut = len(train) - held_out
     if cut <= 0:
-        raise ValueError(
-            f"{name}: {held_out} validation images wanted, only {len(train)} training images found"
-        )
+        raise ValueError(f"{name}: {held_out} validation images wanted, only {len(train)} training images found")
     return Dataset(
         name,
         train=Images(train.x[:cut], train.y[:cut], augmented=True),

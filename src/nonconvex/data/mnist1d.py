@@ -140,9 +140,7 @@ def _global_randomness_kept() -> Iterator[None]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m nonconvex.data.mnist1d", description="Write the data set."
-    )
+    parser = argparse.ArgumentParser(prog="python -m nonconvex.data.mnist1d", description="Write the data set.")
     parser.add_argument("path", nargs="?", default=FILE, help="where to (default: %(default)s)")
     write(parser.parse_args(arguments).path)
     return 0

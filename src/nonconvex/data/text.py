@@ -58,9 +58,7 @@ def kjv_text() -> str:
     text = "\n".join(json.loads(line)["text"] for line in lines)
     found = hashlib.sha256(text.encode("utf-8")).hexdigest()
     if found != KJV_SHA256:
-        raise ValueError(
-            f"kjv in {KJV_PACKAGE} {package.version} has sha256 {found}, expected {KJV_SHA256}; {remedy}"
-        )
+        raise ValueError(f"kjv in {KJV_PACKAGE} {package.version} has sha256 {found}, expected {KJV_SHA256}; {remedy}")
     return text
 
 

@@ -26,9 +26,7 @@ class Convolution(nn.Module):
     kernel^dimensions; gain sqrt(2) preserves the variance under relu (He et al. 2015, equation 10).
     """
 
-    def __init__(
-        self, channels: int, out: int, kernel: int = 3, stride: int = 1, *, dimensions: int, gain: float
-    ):
+    def __init__(self, channels: int, out: int, kernel: int = 3, stride: int = 1, *, dimensions: int, gain: float):
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.weight = nn.Parameter(torch.empty(out, channels, *[kernel] * dimensions))

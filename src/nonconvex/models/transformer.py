@@ -88,9 +88,7 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); `skip=False` drops both `x +`."""
 
-    def __init__(
-        self, width: int, heads: int, context: int, ratio: int, activation: str, norm: nn.Module, skip: bool
-    ):
+    def __init__(self, width: int, heads: int, context: int, ratio: int, activation: str, norm: nn.Module, skip: bool):
         super().__init__()
         self.attention = Attention(width, heads, context)
         self.mlp = Mlp(width, ratio, activation)
