@@ -5,8 +5,11 @@ import io
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 from nonconvex import stable
 
@@ -57,17 +60,26 @@ def test_masks(monkeypatch, tmp_path):
         assert stable.masked(other) == other
 
 
-def test_a_picture_loses_its_stamps_and_nothing_else():
-    """matplotlib writes its version into every PNG."""
-    from matplotlib.figure import Figure
-    from matplotlib.image import imread
+def picture() -> tuple[bytes, np.ndarray]:
+    """A PNG as matplotlib writes it, version stamp and all, and its pixels."""
+    figure, buffer = Figure(figsize=(3, 2)), io.BytesIO()
+    figure.add_subplot().plot([1, 3, 2], color="C3")
+    figure.savefig(buffer, metadata={"Software": "release 1.2.3"})
+    return buffer.getvalue(), np.asarray(Image.open(buffer).convert("RGB"), dtype=float)
 
-    buffer = io.BytesIO()
-    Figure(figsize=(1, 1)).savefig(buffer, metadata={"Software": "release 1.2.3"})
-    raw = buffer.getvalue()
+
+def test_a_picture_loses_its_stamps_and_next_to_nothing_else():
+    """The palette may move a shade of an edge, not a line."""
+    raw, pixels = picture()
     kept = base64.b64decode(stable.stripped(base64.b64encode(raw).decode()))
-    assert b"release 1.2.3" in raw and b"release 1.2.3" not in kept
-    assert (imread(io.BytesIO(kept)) == imread(io.BytesIO(raw))).all()
+    assert b"release 1.2.3" in raw and b"release 1.2.3" not in kept and len(kept) < len(raw)
+    shown = np.asarray(Image.open(io.BytesIO(kept)).convert("RGB"), dtype=float)
+    assert np.abs(shown - pixels).max() < 40 and np.abs(shown - pixels).mean() < 0.5
+
+
+def test_a_picture_is_stripped_once():
+    once = stable.stripped(base64.b64encode(picture()[0]).decode())
+    assert stable.stripped(once) == once
 
 
 def test_cleaning_drops_widgets_and_metadata_and_a_second_time_changes_nothing():

@@ -91,9 +91,11 @@ def _folders() -> list[tuple[str, str]]:
 
 def stripped(image: str) -> str:
     """A base64 PNG with nothing but the picture in it, in a palette of COLOURS, which takes a fourth of the bytes."""
-    picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGBA")
+    picture = Image.open(io.BytesIO(base64.b64decode(image)))
+    if picture.mode == "P" and not picture.info:
+        return image  # it has been here before, and a palette of a palette is another one
     paper = Image.new("RGBA", picture.size, "white")
-    flat = Image.alpha_composite(paper, picture).convert("RGB")
+    flat = Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
     buffer = io.BytesIO()
     flat.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode() + "\n"
