@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -144,7 +145,9 @@ def test_an_interrupt_leaves_no_kernel_and_no_worker(written):
         """
     )
     command = [sys.executable, "-m", "nonconvex.notebook", str(source), str(DESTINATION)]
-    runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # a shell that starts the tests in the background makes its children ignore Ctrl-C; a terminal does not
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
     workers = [Path("worker0"), Path("worker1")]
     wait_until(lambda: all(path.exists() and path.read_text().strip() for path in workers), 120)
     os.killpg(runner.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
