@@ -65,7 +65,11 @@ BAD = {
         {"sam": {"rho": 1}},
         "strategies.sam.rho: unknown option; allowed: radius",
     ),
-    "schedule option": ("train.resnet.schedules", {"wsd": {"shape": "cube"}}, "schedules.wsd: .*'cube'; known: cosine"),
+    "schedule option": (
+        "train.resnet.schedules",
+        {"cosine": {"flor": 0.1}},
+        "schedules.cosine.flor: unknown option; allowed: floor",
+    ),
     "optimizer option": ("train.transformer.optimizer", {"name": "adamw", "momentum": 0.9}, "momentum: unknown option"),
 }
 
