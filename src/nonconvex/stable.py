@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # random model ids, and invisible outside Jupyter
-COLOURS = 24  # of a picture in a notebook; the figures' own files have them all
+COLOURS = 48  # of a picture in a notebook; the figures' own files have them all
 STREAMS = ("stdout", "stderr")
 
 
@@ -97,5 +97,5 @@ def stripped(image: str) -> str:
     paper = Image.new("RGBA", picture.size, "white")
     flat = Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
     buffer = io.BytesIO()
-    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    flat.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode() + "\n"
