@@ -97,5 +97,9 @@ def stripped(image: str) -> str:
     paper = Image.new("RGBA", picture.size, "white")
     flat = Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
     buffer = io.BytesIO()
-    flat.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    small = flat.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    small.putpalette(
+        bytes(255 if shade == 254 else shade for shade in small.getpalette())
+    )  # the octree rounds white down
+    small.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode() + "\n"
