@@ -9,7 +9,9 @@ from torch import nn
 from nonconvex import train
 from nonconvex.losses import cross_entropy
 from nonconvex.models.normalisation import BatchNorm
+from nonconvex.models.resnet import ResNet
 from nonconvex.models.stacked import select, stack
+from nonconvex.models.transformer import Transformer
 from nonconvex.optimizers import AdamW, Sgd
 from nonconvex.schedules import SCHEDULES
 from nonconvex.strategies import STRATEGIES, strategy_class
@@ -77,6 +79,34 @@ def test_member_of_a_cohort_equals_the_single_run(strategy):
     alone = finish(alone_made, alone_state)
     for name, value in select(together.params, [1]).items():
         torch.testing.assert_close(alone.params[name], value, rtol=1e-10, atol=1e-12)
+
+
+BEDS = {
+    "resnet": (lambda: ResNet(classes=3, dimensions=1, depth=8, width=2), lambda x: x.repeat(1, 1, 2)),
+    "transformer": (lambda: Transformer(3, context=4, width=4, layers=1, heads=2), lambda x: (x > 0).long()),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("model", BEDS)
+def test_resumed_equals_uninterrupted_for_the_models_of_the_grid(model, strategy, schedule, tmp_path):
+    """State that a model keeps to itself, such as running statistics."""
+    made, _ = cohort(strategy, schedule, seeds=(0, 1), peaks=(0.1, 0.2))
+    construct, inputs = BEDS[model]
+    network, params = stack(construct, (0, 1))
+
+    def loss(params, x, y):
+        logits = network(params, inputs(x).float() if model == "resnet" else inputs(x))
+        return cross_entropy(logits if model == "resnet" else logits[:, :, -1], y).mean(1)
+
+    made = dataclasses.replace(made, loss=loss, rates=made.rates[:5])
+    state = train.start(made, params)
+    whole = finish(made, state)
+    half = [*train.train(made, state, until=3)][-1]
+    train.save(half, tmp_path / "half.safetensors")
+    again = finish(made, train.load(tmp_path / "half.safetensors"))
+    assert same(again.params, whole.params) and same(again.memory, whole.memory)
 
 
 def test_matches_a_plain_torch_loop():
