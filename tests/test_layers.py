@@ -19,13 +19,13 @@ SOURCES = ROOT / "src"
 
 # Rows of families (a family is a module or a package under nonconvex/), and the rows that each may import.
 ROWS = {
-    "foundation": "columns config paths plan progress records tensors",
+    "foundation": "axes columns config observations paths plan progress records study_settings tensors",
     "parts": "data losses models optimizers schedules strategies",
     "loop": "beds check evaluation train",
     "measure": "measure",
-    "experiment": "connection experiment",
-    "reading": "arms claims layout readme source_tables statistics summaries tables typeset",
-    "drawing": "figures panels style",
+    "experiment": "connection experiment studies",
+    "reading": "arms claims contrasts layout readme source_tables statistics summaries tables typeset",
+    "drawing": "drawings figures panels style",
     "tools": "compare notebook stable",
 }
 BELOW = {
@@ -44,8 +44,12 @@ ROW = {family: row for row, families in ROWS.items() for family in families.spli
 
 # Modules that refuse, show, name or store numbers without making any; the settings' values are dependencies themselves
 # and tests/test_records.py holds the committed records against the code that reads and writes them.
-NO_NUMBERS = {f"nonconvex.{name}" for name in ("check", "columns", "config", "paths", "progress", "records")}
-REGISTRIES = {"model": "models", "strategy": "strategies"}  # parameter of a stage -> package of its members
+SILENT = ("axes", "check", "columns", "config", "observations", "paths", "progress", "records", "study_settings")
+REGISTRIES = {
+    "model": "models",
+    "strategy": "strategies",
+    "study": "studies",
+}  # parameter of a stage -> package of its members
 
 
 @cache
@@ -86,7 +90,7 @@ def reached(roots: set[str]) -> set[str]:
 
 
 def family(module: str) -> str:
-    return module.split(".")[1]
+    return module.split(".")[min(1, module.count("."))]
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if name != "nonconvex"])
@@ -173,7 +177,7 @@ def needed_by(stage: dict) -> set[str]:
         found = reached({name for name in modules() if name.startswith("nonconvex.data.")})
     else:
         found = reached({module})
-    return {name for name in found - NO_NUMBERS if not only_says_what_it_is(name)}
+    return {name for name in found if family(name) not in SILENT and not only_says_what_it_is(name)}
 
 
 def only_says_what_it_is(module: str) -> bool:
@@ -188,9 +192,19 @@ def code_of(notebook: Path) -> str:
 
 
 def chosen_members(arguments: list[str]) -> set[str]:
-    """The members of the registries that `--set model=... strategy=...` chooses."""
+    """The members of the registries that `--set model=... study=...` chooses, and the models that a study names."""
     chosen = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    return {f"nonconvex.{REGISTRIES[key]}.{chosen[key]}" for key in REGISTRIES.keys() & chosen.keys()}
+    found = {f"nonconvex.{REGISTRIES[key]}.{chosen[key]}" for key in REGISTRIES.keys() & chosen.keys()}
+    return found | {f"nonconvex.models.{model}" for model in models_of(chosen.get("study"))}
+
+
+def models_of(study: str | None) -> tuple[str, ...]:
+    """The constant MODELS of a study: its beds build them by name."""
+    if study is None:
+        return ()
+    tree = ast.parse(modules()[f"nonconvex.studies.{study}"].read_text())
+    (models,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "MODELS"]
+    return ast.literal_eval(models)
 
 
 def covered_by_digest(stage: dict) -> set[str]:

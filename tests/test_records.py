@@ -158,11 +158,13 @@ def test_file_names_are_distinct_and_below_the_profile():
     results = Results("root", "cpu")
     names = [getattr(results, kind)("m", "s") for kind in ("runs", "curves", "measurements", "training", "endpoints")]
     names += [getattr(results, kind)("m") for kind in ("connectivity", "paths", "findings", "notebooks", "data")]
+    names += [getattr(results, kind)("m") for kind in ("effects", "gates")]
     names += [
         results.tables("grid", "csv"),
         results.figures("grid", "png"),
         results.metrics,
-        results.verdicts,
+        results.verdicts(),
+        results.observations("m", "s"),
     ]
     assert len(set(names)) == len(names)
     assert all(name.parts[:3] == ("root", "results", "cpu") for name in names)

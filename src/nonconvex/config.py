@@ -10,27 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+
+from nonconvex.axes import Axis, Count, Positive, Seeds, Share
+from nonconvex.study_settings import Properties
 
 ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
 ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "one_cycle", "inverse_sqrt", "linear"]
 StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
 
 
 class ConfigError(ValueError):
     """A parameter file that cannot be used; the message is complete."""
-
-
-class Axis(BaseModel):
-    """Base of all settings: frozen, and refuses a key that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Profile(Axis):
@@ -114,8 +107,8 @@ class Training(Axis):
     train_examples: Count | None = None  # for the reported training loss; null = all
     validation_examples: Count | None = None
     test_examples: Count | None = None
-    strategies: dict[StrategyName, dict[str, Any]] = {}
-    schedules: dict[ScheduleName, dict[str, Any]] = {}
+    strategies: dict[StrategyName, dict[str, Any]] = Field({})
+    schedules: dict[ScheduleName, dict[str, Any]] = Field({})
 
     @model_validator(mode="after")
     def _rising_rates(self) -> "Training":
@@ -169,6 +162,7 @@ class Settings(Axis):
     train: dict[ModelName, Training]
     measure: dict[ModelName, FlatnessSettings]
     connectivity: dict[ModelName, ConnectivitySettings]
+    properties: Properties
     compute: Compute = Compute()
 
     @model_validator(mode="after")

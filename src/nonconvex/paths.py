@@ -38,14 +38,25 @@ class Results:
         """Digest of the data that a model is trained and tested on."""
         return self.folder / "data" / f"{model}.json"
 
+    def observations(self, study: str, name: str) -> Path:
+        """Records of one kind that a study made; their types are in `nonconvex.observations`."""
+        return self.folder / "observations" / study / f"{name}.csv"
+
+    def effects(self, notebook: str) -> Path:
+        """The contrasts of the claims that a notebook puts to the test (`records.Effect`)."""
+        return self.folder / "effects" / f"{notebook}.csv"
+
+    def gates(self, notebook: str) -> Path:
+        """What the gates of those claims were measured to be (`records.GateValue`)."""
+        return self.folder / "gates" / f"{notebook}.csv"
+
     def findings(self, notebook: str) -> Path:
         """What a property or factor notebook found, one row per quantity (`records.Finding`)."""
         return self.folder / "findings" / f"{notebook}.csv"
 
-    @property
-    def all_findings(self) -> list[Path]:
-        """Those that exist, by name."""
-        return sorted((self.folder / "findings").glob("*.csv"))
+    def every(self, kind: str) -> list[Path]:
+        """The files of a kind (effects, gates or findings) that exist, by name."""
+        return sorted((self.folder / kind).glob("*.csv"))
 
     def tables(self, name: str, suffix: str) -> Path:
         """`suffix` is csv, md or tex."""
@@ -63,9 +74,9 @@ class Results:
         """The executed notebook that trained and measured an arm's strategy."""
         return self.notebooks(f"train-{model}-{strategy}")
 
-    @property
-    def verdicts(self) -> Path:
-        return self.folder / "verdicts.csv"
+    def verdicts(self, suffix: str = "csv") -> Path:
+        """`suffix` is csv, md or tex."""
+        return self.folder / f"verdicts.{suffix}"
 
     @property
     def metrics(self) -> Path:

@@ -131,18 +131,43 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a notebook found for a row of the text's `properties` or `factors` table."""
+    """What a notebook found for a row of the text's `properties` or `factors` table, or for its prose."""
 
     KEY: ClassVar = ("table", "row", "model", "quantity")
-    table: Literal["properties", "factors"]
+    table: Literal["properties", "factors", "prose"]
     row: str
     model: str
     quantity: str
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
     n: Count
     notebook: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A claim's contrast in one replicate, or that of one of its controls, in the claim's unit.
+
+    The sign is that of the contrast as the claim words it. Replicates are independent, or jackknife
+    pseudo-values over independent units.
+    """
+
+    KEY: ClassVar = ("claim", "role", "replicate")
+    claim: str
+    role: Literal["claim", "same_arm", "shuffled_labels"]
+    replicate: Count
+    value: float
+
+
+@dataclass(frozen=True)
+class GateValue:
+    """What a gate of a claim was measured to be; blank where it could not be measured, which fails it."""
+
+    KEY: ClassVar = ("claim", "gate")
+    claim: str
+    gate: str
+    value: float | None
 
 
 def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> None:

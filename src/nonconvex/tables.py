@@ -25,7 +25,7 @@ GRID_QUANTITIES = (
 
 def findings(files: Results) -> pd.DataFrame:
     """What the property and factor notebooks have found so far."""
-    frames = [records.read(path, records.Finding) for path in files.all_findings]
+    frames = [records.read(path, records.Finding) for path in files.every("findings")]
     return pd.concat(frames, ignore_index=True) if frames else records.empty(records.Finding)
 
 
