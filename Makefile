@@ -31,7 +31,7 @@ test: .venv/.ok
 
 reproduce: .venv/.ok
 	.venv/bin/dvc repro --force
-	.venv/bin/python -m nonconvex.compare results/cpu/tables
+	.venv/bin/python -m nonconvex.compare results/cpu/tables results/cpu/verdicts.csv
 
 check: .venv/.ok
 	@.venv/bin/dvc status --quiet dvc.yaml data/dvc.yaml \

@@ -1,26 +1,30 @@
 """The verdict rule: exhaustive, mutually exclusive, and blocked by a failed gate."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nonconvex import records
-from nonconvex.claims import Claim, ClaimError, Verdict, equivalence, judge, overall, read, verdict
-from nonconvex.statistics import Interval
+from nonconvex.claims import Claim, ClaimError, Gate, Ledger, equivalence, overall, read, verdict
 
 CLAIM = Claim(
-    name="E5b",
-    row="strategies: sam",
+    name="sam.equal_steps.resnet",
+    table="strategies",
+    row="sam",
+    part="observation",
     statement="SAM generalises better at equal steps",
     source="Foret 2021",
+    bed="ResNet",
     kind="contrast",
     contrast="test error, sam minus none",
     direction="lower",
     margin=0.01,
-    gates=("interior rate",),
+    unit="share",
+    seeds=5,
+    gates=("rate_interior", "same_arm"),
+    primary=True,
     notebook="strategy_sam",
 )
 NUMBER = st.floats(-3, 3)
@@ -76,46 +80,63 @@ def test_a_failed_gate_decides_nothing(limits, margin):
     assert equivalence(low, high, margin, [False]) == "inconclusive"
 
 
-def test_direction_turns_the_effect():
-    better = Interval(-0.03, -0.05, -0.02, 10)
-    found = judge(CLAIM, better, {"interior rate": True})
-    assert found == Verdict("E5b", "supported", 0.03, 0.02, 0.05, 10, 0.01, None)
-    assert judge(replace(CLAIM, direction="higher"), better, {"interior rate": True}).verdict == "reversed"
-    same = replace(CLAIM, kind="equivalence", margin=0.06)
-    assert judge(same, better, {"interior rate": True}).verdict == "supported"
+@pytest.mark.parametrize(
+    ("value", "holds"), [(1.0, True), (0.05, True), (1.0001, False), (0.0, False), (None, False), (float("nan"), False)]
+)
+def test_a_gate_is_a_closed_range_and_what_is_not_measured_fails(value, holds):
+    assert Gate("share", "a share", low=0.05, high=1.0).holds(value) is holds
 
 
-def test_gates_must_be_those_of_the_claim():
-    effect = Interval(-0.03, -0.05, -0.02, 10)
-    found = judge(CLAIM, effect, {"interior rate": False})
-    assert (found.verdict, found.gates_failed) == ("inconclusive", "interior rate")
-    for gates in ({}, {"interior rate": True, "other": True}):
-        with pytest.raises(ClaimError, match=r"E5b: gates .* allowed"):
-            judge(CLAIM, effect, gates)
+def test_a_gate_may_be_open_on_one_side():
+    assert Gate("residual", "small", high=0.05).holds(-1e9) and Gate("count", "many", low=3).holds(1e9)
 
 
-def test_claims_are_read_and_refused_by_name(tmp_path):
-    path = tmp_path / "claims.yaml"
-    entry = {key: value for key, value in asdict(CLAIM).items() if key != "name"} | {"gates": ["interior rate"]}
-    path.write_text(yaml.safe_dump({"E5b": entry}))
-    assert read(path) == (CLAIM,)
-    for change, message in (
+def written(path, **changes):
+    entry = {key: value for key, value in asdict(CLAIM).items() if key != "name"} | {
+        "gates": ["rate_interior", "same_arm"]
+    }
+    content = {
+        "pilots": {"sam": "none"},
+        "gates": {"rate_interior": {"statement": "inside", "low": 1}},
+        "claims": {CLAIM.name: entry | changes},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_ledger_is_read(tmp_path):
+    gate = Gate("rate_interior", "inside", low=1)
+    assert read(written(tmp_path / "claims.yaml")) == Ledger((CLAIM,), {"rate_interior": gate}, {"sam": "none"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"kind": "guess"}, "kind 'guess' found, contrast or equivalence allowed"),
         ({"direction": "up"}, "direction 'up' found"),
+        ({"table": "rows"}, "table 'rows' found"),
         ({"margin": -1}, "margin -1 found"),
-        ({"kind": "equivalence", "margin": 0}, "margin 0 found"),
+        ({"margin": "5e-4"}, "margin 5e-4 found"),
+        ({"kind": "equivalence", "margin": 0, "gates": []}, "margin 0 found"),
+        ({"kind": "equivalence"}, "are for contrasts"),
+        ({"seeds": 1}, "seeds 1 found"),
+        ({"gates": ["unheard_of"]}, "gate 'unheard_of' found"),
         ({"verdict": "supported"}, "unknown keys ['verdict']"),
-    ):
-        path.write_text(yaml.safe_dump({"E5b": entry | change}))
-        with pytest.raises(ClaimError) as error:
-            read(path)
-        assert message in str(error.value) and "E5b" in str(error.value)
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_refused_by_name(tmp_path, change, message):
+    with pytest.raises(ClaimError) as error:
+        read(written(tmp_path / "claims.yaml", **change))
+    assert message in str(error.value) and CLAIM.name in str(error.value)
 
 
-def test_verdicts_are_records(tmp_path):
-    rows = [judge(CLAIM, Interval(-0.03, -0.05, -0.02, 10), {"interior rate": True})]
-    records.write(tmp_path / "verdicts.csv", rows)
-    assert records.read(tmp_path / "verdicts.csv", Verdict)["verdict"].tolist() == ["supported"]
+def test_a_missing_key_is_named(tmp_path):
+    path = written(tmp_path / "claims.yaml")
+    content = yaml.safe_load(path.read_text())
+    del content["claims"][CLAIM.name]["margin"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ClaimError, match=r"missing keys \['margin'\]"):
+        read(path)
 
 
 def test_sub_claims_that_differ_are_mixed():

@@ -91,3 +91,13 @@ def test_nothing_to_compare_with_is_an_error_that_says_so(tmp_path, capsys):
 
 def git(folder, *arguments):
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_file_is_compared_without_its_neighbours(tmp_path, capsys):
+    for side, other in (("old", "1"), ("new", "2")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "verdicts.csv").write_text(TABLE)
+        (tmp_path / side / "other.csv").write_text(other)
+    assert main([str(tmp_path / "new" / "verdicts.csv"), "--against", str(tmp_path / "old")]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"IDENTICAL  {tmp_path / 'new' / 'verdicts.csv'}"]
+    assert main([str(tmp_path / "new"), "--against", str(tmp_path / "old")]) == 1

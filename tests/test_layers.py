@@ -24,7 +24,7 @@ ROWS = {
     "loop": "beds check evaluation train",
     "measure": "measure",
     "experiment": "connection experiment studies",
-    "reading": "arms claims contrasts layout readme source_tables statistics summaries tables typeset",
+    "reading": "arms claims contrasts judging layout readme source_tables statistics summaries tables typeset",
     "drawing": "drawings figures panels style",
     "tools": "compare notebook stable",
 }

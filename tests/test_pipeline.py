@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,9 @@ def test_the_smoke_profile_runs_from_end_to_end_and_then_not_again(smoked):
     assert [name for name in written if not name.startswith(("profiles/smoke/", "results/smoke/"))] == []
     folders = {name.split("/")[2] for name in written if name.startswith("results/")}
     assert folders >= {"runs", "curves", "measurements", "connectivity", "tables", "figures", "metrics.json"}
+    assert folders >= {"observations", "effects", "gates", "findings", "verdicts.csv", "verdicts.md", "verdicts.tex"}
+    verdicts = (smoked / "results/smoke/verdicts.csv").read_text()
+    assert ",inconclusive," in verdicts and not re.search(r",(supported|not supported|reversed),", verdicts)
     again = run(smoked, "dvc", "repro", SMOKE).stdout
     assert "Data and pipelines are up to date" in again and "Running stage" not in again
     assert changed(smoked) == []
@@ -92,6 +96,15 @@ def test_a_setting_reruns_the_stages_that_read_it_and_no_others(smoked):
     new = next(name for name in ("ema", "swa", "sam", "clipping") if name not in strategies)
     grid = {**settings["grid"], "strategies": [*strategies, new]}
     assert trained_again(smoked, {**settings, "grid": grid}) == {f"train@{model}-{new}" for model in models}
+
+
+def test_another_margin_reruns_the_judging_and_the_tables_and_nothing_else(smoked):
+    path = smoked / "claims.yaml"
+    before = path.read_text()
+    path.write_text(re.sub(r"margin: [\d.]+", "margin: 0.123", before, count=1))
+    stale = {name.split(":")[-1] for name in json.loads(run(smoked, "dvc", "status", SMOKE, "--json").stdout)}
+    path.write_text(before)
+    assert stale - {"tables"} == {"verdicts"}
 
 
 def trained_again(clone: Path, settings: dict) -> set[str]:

@@ -15,15 +15,17 @@ from matplotlib import mathtext
 from scipy import stats
 
 from nonconvex import arms, config, layout, plan, tables, typeset
+from nonconvex.judging import Verdict
 from nonconvex.measure.contract import FULL
 from nonconvex.paths import Results
-from nonconvex.records import Finding, MeasurementRow, Run, read, write
+from nonconvex.records import Finding, MeasurementRow, Run, empty, read, write
 from nonconvex.source_tables import LABELS, SOURCE_TABLES
 from nonconvex.summaries import FLATNESS, KINDS, summaries
 from nonconvex.typeset import UNMEASURED, Block, Document
 
 ASKED = settings()
-NAMES = ("properties", "factors", "strategies", "schedules", "grid")
+NAMES = ("properties", "factors", "prose", "strategies", "schedules", "grid")
+UNJUDGED = empty(Verdict)
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +44,17 @@ def summary(files) -> pd.DataFrame:
 def frames(files, summary) -> dict[str, pd.DataFrame]:
     found = tables.findings(files)
     return {
-        "properties": tables.properties(found),
-        "factors": tables.factors(found),
+        **{name: tables.claims_table(name, found, UNJUDGED) for name in tables.CLAIMED},
         "strategies": tables.strategies(summary, ASKED),
         "schedules": tables.schedules(summary, ASKED),
         "grid": tables.grid(summary),
     }
+
+
+def page(name: str, frame: pd.DataFrame) -> Document:
+    if name in tables.CLAIMED:
+        return layout.claims_document(name, frame, UNJUDGED)
+    return layout.document(name, frame, ASKED)
 
 
 @pytest.fixture
@@ -222,10 +229,43 @@ def test_finding_rows_stand_beside_their_claims(files, frames):
     found = pd.DataFrame([
         Finding("properties", "edge_of_stability", "mlp", "sharpness", 1.02, 1.01, 1.03, 10, "eos")
     ])  # fmt: skip
-    row = tables.properties(found).query("notebook == 'eos'").iloc[0]
+    row = tables.claims_table("properties", found, UNJUDGED).query("notebook == 'eos'").iloc[0]
     assert (row.row, row["mean"], row.n) == ("Edge of stability", 1.02, 10)
     with pytest.raises(ValueError, match=r"findings about flatnes; rows of properties: flat_minima"):
-        tables.properties(found.assign(row="flatnes"))
+        tables.claims_table("properties", found.assign(row="flatnes"), UNJUDGED)
+
+
+def judged(*words: str, part: str = "observation", row: str = "edge_of_stability") -> pd.DataFrame:
+    """A record of judging.Verdict for each word."""
+    texts = dict(statement="GD settles", source="Cohen 2021", bed="MLP", contrast="ratio minus one", unit="1")
+    fixed = dict(kind="contrast", primary="yes", margin=0.1, n=10, seeds=10, p=0.002, p_holm=None, notebook="eos")
+    rows = [
+        Verdict(
+            claim=f"{part}.{i}", table="properties", row=row, part=part, verdict=word, estimate=1.02, low=1.01,
+            high=1.03, gates="seeds", gates_failed="seeds" if word == "inconclusive" else None, **texts, **fixed,
+        )
+        for i, word in enumerate(words)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_cell_has_one_word_for_its_sub_claims():
+    found = pd.concat([judged("supported", "reversed"), judged("supported", "supported", part="implication")])
+    frame = tables.claims_table("properties", empty(Finding), found)
+    cells = frame[frame.row == "Edge of stability"].iloc[0]
+    assert (cells.observation_verdict, cells.implication_verdict) == ("mixed", "supported")
+    assert frame[frame.row != "Edge of stability"].observation_verdict.isna().all()
+    with pytest.raises(ValueError, match=r"verdicts about edge; rows of properties: flat_minima"):
+        tables.claims_table("properties", empty(Finding), judged("supported", row="edge"))
+
+
+def test_every_claim_stands_in_the_ledger_with_its_failed_gates():
+    found = judged("supported", "inconclusive")
+    text = typeset.markdown(layout.ledger(found))
+    lines = [line for line in text.splitlines() if line.startswith("| Edge of stability")]
+    assert ["| supported |  |" in lines[0], "| inconclusive | seeds |" in lines[1]] == [True, True]
+    assert "1.020 [1.010, 1.030] | 0.1 1 | 10 of 10" in lines[0]
+    assert typeset.latex(layout.ledger(found)).count(r"\midrule") == 1
 
 
 def test_findings_are_read_from_files(copied):
@@ -243,7 +283,7 @@ def test_an_arm_whose_runs_all_diverged_is_blank_in_csv_and_said_in_words(frames
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_format_is_complete_and_the_same_twice(files, frames, name):
-    document = layout.document(name, frames[name], ASKED)
+    document = page(name, frames[name])
     typeset.write(files.tables, frames[name], document)
     before = {suffix: files.tables(name, suffix).read_bytes() for suffix in ("csv", "md", "tex")}
     typeset.write(files.tables, frames[name], document)
@@ -253,17 +293,17 @@ def test_every_format_is_complete_and_the_same_twice(files, frames, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_markdown_rows_have_as_many_cells_as_their_header(frames, name):
-    text = typeset.markdown(layout.document(name, frames[name], ASKED))
+    text = typeset.markdown(page(name, frames[name]))
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
     blocks = [list(map(len, map(str, part))) for part in re.split(r"^## ", text, flags=re.M)[1:]]
-    assert widths and len(blocks) == len(layout.document(name, frames[name], ASKED).blocks)
+    assert widths and len(blocks) == len(page(name, frames[name]).blocks)
     for part in re.split(r"^## ", text, flags=re.M)[1:]:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in part.splitlines() if line.startswith("|")}) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_latex_is_balanced_and_escaped(frames, name):
-    text = typeset.latex(layout.document(name, frames[name], ASKED))
+    text = typeset.latex(page(name, frames[name]))
     for environment in ("table*", "tabular", "adjustbox"):
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") > 0
     plain = re.sub(r"\$[^$]*\$", "", text)

@@ -1,67 +1,100 @@
-"""The pre-registered claims: read, check, judge.
+"""The pre-registered claims: read, check, and the rule that judges one.
 
 Every claim fixes, before the runs, an effect d (positive in the claim's direction), a margin (the smallest
-effect of interest, in the effect's unit) and gates (conditions without which the runs cannot decide).
+effect of interest, in the effect's unit), the number of replicates and gates (conditions without which the runs
+cannot decide). `nonconvex.judging` applies the rule to what the notebooks found.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any
 
 import yaml
 
-from nonconvex.statistics import Interval
-
 SUPPORTED, NOT_SUPPORTED, REVERSED, INCONCLUSIVE = "supported", "not supported", "reversed", "inconclusive"
 MIXED = "mixed"
-KINDS = ("contrast", "equivalence")
 DIRECTIONS = {"higher": 1, "lower": -1}
+ALLOWED = {
+    "table": ("properties", "factors", "strategies", "schedules", "prose"),
+    "part": ("observation", "implication"),
+    "kind": ("contrast", "equivalence"),
+    "direction": tuple(DIRECTIONS),
+    "primary": (True, False),
+}
+CONTROLS = ("same_arm", "shuffled_labels")  # gates that are contrasts themselves, with nothing to find
 
 
 class ClaimError(ValueError):
-    """A claims file, or a judgement, that lacks what the rule needs."""
+    """A claims file, or evidence on a claim, that lacks what the rule needs."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition on something measured: it holds where the value lies in [low, high]."""
+
+    name: str
+    statement: str
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, value: float | None) -> bool:
+        """False for a value that could not be measured (None or NaN)."""
+        if value is None or value != value:
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the text as a decision that the runs can make.
+    """One sentence of the text on one test bed, as a decision that the runs can make.
 
     `contrast` says in words which difference of which quantity the effect is; `direction` whether the claim
-    says that it is higher or lower than zero (an equivalence has both and ignores it).
+    says that it is higher or lower than zero (an equivalence says that it is zero, and ignores it). `seeds` is the
+    number of replicates that was registered: fewer cannot decide.
     """
 
     name: str
+    table: str
     row: str
+    part: str
     statement: str
     source: str
+    bed: str
     kind: str
     contrast: str
     direction: str
     margin: float
+    unit: str
+    seeds: int
     gates: tuple[str, ...]
+    primary: bool
     notebook: str
 
     def __post_init__(self) -> None:
-        _allow(self.name, "kind", self.kind, KINDS)
-        _allow(self.name, "direction", self.direction, DIRECTIONS)
-        if not self.margin >= 0 or (self.kind == "equivalence" and self.margin == 0):
+        for key, allowed in ALLOWED.items():
+            _allow(self.name, key, getattr(self, key), allowed)
+        number = isinstance(self.margin, int | float) and self.margin >= 0
+        if not number or (self.kind == "equivalence" and self.margin == 0):
             raise ClaimError(f"{self.name}: margin {self.margin} found, a number >= 0 (equivalence: > 0) allowed")
+        if self.seeds < 2:
+            raise ClaimError(f"{self.name}: seeds {self.seeds} found, 2 or more allowed: one has no interval")
+        if self.kind == "equivalence" and set(self.gates) & set(CONTROLS):
+            raise ClaimError(f"{self.name}: gates {', '.join(CONTROLS)} are for contrasts, found at an equivalence")
+
+    @property
+    def sign(self) -> int:
+        """What turns the contrast into the effect d."""
+        return DIRECTIONS[self.direction] if self.kind == "contrast" else 1
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a notebook decides; estimate and limits are signed so that positive is the claim's direction."""
+class Ledger:
+    """Everything that was registered: the claims, their gates, and the pilots that were seen before."""
 
-    KEY: ClassVar = ("claim",)
-    claim: str
-    verdict: Literal["supported", "not supported", "reversed", "inconclusive"]
-    estimate: float | None
-    low: float | None
-    high: float | None
-    n: int
-    margin: float
-    gates_failed: str | None
+    claims: tuple[Claim, ...]
+    gates: Mapping[str, Gate]
+    pilots: Mapping[str, str]  # study -> what was run and seen
 
 
 def verdict(estimate: float, low: float, high: float, margin: float, gates: Iterable[bool] = ()) -> str:
@@ -90,50 +123,37 @@ def equivalence(low: float, high: float, margin: float, gates: Iterable[bool] = 
     return INCONCLUSIVE
 
 
-def judge(claim: Claim, effect: Interval, gates: Mapping[str, bool]) -> Verdict:
-    """The verdict on an effect, unsigned by direction. ClaimError unless `gates` are the claim's."""
-    if set(gates) != set(claim.gates):
-        found, allowed = ", ".join(sorted(gates)) or "none", ", ".join(sorted(claim.gates)) or "none"
-        raise ClaimError(f"{claim.name}: gates {found} found, {allowed} allowed")
-    estimate, low, high = _signed(effect, DIRECTIONS[claim.direction] if claim.kind == "contrast" else 1)
-    if claim.kind == "contrast":
-        word = verdict(estimate, low, high, claim.margin, gates.values())
-    else:
-        word = equivalence(low, high, claim.margin, gates.values())
-    failed = ", ".join(name for name in claim.gates if not gates[name])
-    return Verdict(claim.name, word, estimate, low, high, effect.n, claim.margin, failed or None)
-
-
 def overall(verdicts: Iterable[str]) -> str:
     """One word for a row with sub-claims: theirs if they agree, else mixed."""
     words = set(verdicts)
     return words.pop() if len(words) == 1 else MIXED
 
 
-def read(path: Path) -> tuple[Claim, ...]:
-    """The claims in a YAML file, a mapping from name to the fields of `Claim`.
+def read(path: Path) -> Ledger:
+    """The ledger in a YAML file with the keys pilots, gates and claims; the latter two map names to fields.
 
-    Raises ClaimError naming the claim and what is missing or unknown.
+    Raises ClaimError naming the claim or gate and what is missing, unknown or not allowed.
     """
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return tuple(_claim(name, entry) for name, entry in content.items())
+    gates = {name: _built(Gate, name, entry) for name, entry in content["gates"].items()}
+    claims = tuple(
+        _built(Claim, name, {**e, "gates": tuple(e.get("gates", ()))}) for name, e in content["claims"].items()
+    )
+    for claim in claims:
+        for gate in claim.gates:
+            _allow(claim.name, "gate", gate, (*CONTROLS, *gates))
+    return Ledger(claims, gates, content["pilots"])
 
 
-def _claim(name: str, entry: Mapping) -> Claim:
-    allowed = {field.name for field in fields(Claim)} - {"name"}
-    if set(entry) != allowed:
-        unknown, missing = sorted(set(entry) - allowed), sorted(allowed - set(entry))
-        raise ClaimError(
-            f"{name}: unknown keys {unknown}, missing keys {missing}; allowed: {', '.join(sorted(allowed))}"
-        )
-    return Claim(name=name, **{**entry, "gates": tuple(entry["gates"])})
+def _built(kind: type, name: str, entry: Mapping[str, Any]) -> Any:
+    known = {field.name: field.default is not MISSING for field in fields(kind) if field.name != "name"}
+    unknown = sorted(set(entry) - set(known))
+    missing = sorted(key for key, optional in known.items() if not optional and key not in entry)
+    if unknown or missing:
+        raise ClaimError(f"{name}: unknown keys {unknown}, missing keys {missing}; allowed: {', '.join(known)}")
+    return kind(name=name, **entry)
 
 
-def _signed(effect: Interval, sign: int) -> tuple[float, float, float]:
-    limits = (sign * effect.low, sign * effect.high)
-    return sign * effect.estimate, *(limits if sign > 0 else limits[::-1])
-
-
-def _allow(name: str, key: str, found: str, allowed: Iterable[str]) -> None:
+def _allow(name: str, key: str, found: Any, allowed: Iterable[Any]) -> None:
     if found not in allowed:
-        raise ClaimError(f"{name}: {key} {found!r} found, {' or '.join(allowed)} allowed")
+        raise ClaimError(f"{name}: {key} {found!r} found, {' or '.join(map(str, allowed))} allowed")

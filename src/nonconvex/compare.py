@@ -1,6 +1,7 @@
 """Hold the tables of a re-run against the committed ones.
 
-    python -m nonconvex.compare results/cpu/tables [--rev HEAD | --against FOLDER] [--rtol 0.02] [--atol 0.01]
+    python -m nonconvex.compare results/cpu/tables results/cpu/verdicts.csv
+        [--rev HEAD | --against FOLDER] [--rtol 0.02] [--atol 0.01]
 
 One verdict per CSV table. IDENTICAL: the same bytes. AGREES: the same rows, columns and texts, and every
 number within |new - old| <= atol + rtol |old|; the largest difference is named. DIFFERENT: anything else, or
@@ -50,26 +51,37 @@ class Difference:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nonconvex.compare", description="Compare tables.")
-    parser.add_argument("folder", type=Path, help="folder of the new tables")
+    parser.add_argument("tables", type=Path, nargs="+", help="the new tables: CSV files, or folders of them")
     parser.add_argument("--rev", default="HEAD", help="git revision that holds the old ones (HEAD)")
     parser.add_argument("--against", type=Path, help="folder that holds the old ones, where there is no git")
     parser.add_argument("--rtol", type=float, default=0.02, help="tolerance relative to the old number")
     parser.add_argument("--atol", type=float, default=0.01, help="absolute tolerance")
     options = parser.parse_args(arguments)
     try:
-        names, read = _folder(options.against) if options.against else _revision(options.folder, options.rev)
-        verdicts = compare(options.folder, names, read, options.rtol, options.atol)
+        verdicts = {path: v for given in options.tables for path, v in _compared(given, options).items()}
     except ComparisonError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for name, verdict in verdicts.items():
-        print(f"{verdict.word:<10} {options.folder / name}  {verdict.detail}".rstrip())
+    for path, verdict in verdicts.items():
+        print(f"{verdict.word:<10} {path}  {verdict.detail}".rstrip())
     return int(any(verdict.word == "DIFFERENT" for verdict in verdicts.values()))
 
 
-def compare(folder: Path, names: Sequence[str], read: Read, rtol: float, atol: float) -> dict[str, Verdict]:
+def _compared(given: Path, options: argparse.Namespace) -> dict[Path, Verdict]:
+    """The verdicts on one argument, a table or a folder of them."""
+    folder, pattern = (given.parent, given.name) if given.suffix == ".csv" else (given, "**/*.csv")
+    names, read = _folder(options.against) if options.against else _revision(folder, options.rev)
+    if given != folder:
+        names = [name for name in names if name == given.name]
+    verdicts = compare(folder, names, read, options.rtol, options.atol, pattern)
+    return {folder / name: verdict for name, verdict in verdicts.items()}
+
+
+def compare(
+    folder: Path, names: Sequence[str], read: Read, rtol: float, atol: float, pattern: str = "**/*.csv"
+) -> dict[str, Verdict]:
     """A verdict for every table of either side, by name. Raises ComparisonError when there is none at all."""
-    here = [path.relative_to(folder).as_posix() for path in folder.rglob("*.csv")]
+    here = [path.relative_to(folder).as_posix() for path in folder.glob(pattern)]
     if not (everywhere := sorted({*here, *names})):
         raise ComparisonError(f"no CSV table in {folder}, nor where it is compared with")
     pairs = {name: (read(name), _bytes(folder / name)) for name in everywhere}

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from nonconvex.config import Settings
-from nonconvex.source_tables import FACTORS, LABELS, PROPERTIES, SOURCE_TABLES, Row, SourceTable
+from nonconvex.source_tables import LABELS, SOURCE_TABLES, Row, SourceTable
 from nonconvex.summaries import KINDS
 from nonconvex.typeset import RESTORED, UNMEASURED, Block, Document, half_width, interval, number
 
@@ -20,6 +20,20 @@ FLATNESS = {
     "adaptive_sharpness": "Adaptive sharpness",
     "keskar_sharpness": "Keskar sharpness",
 }
+CLAIM_COLUMNS = (
+    "Row", "Claim", "Test bed", "Effect $d$", "Margin $\\delta$", "n", "Verdict", "Gates failed", "Notebook"
+)  # fmt: skip
+RULE = (
+    "The effect is signed so that positive is the text's direction, with its 95 % interval $[l, u]$ over n "
+    "replicates. Supported: $l > 0$ and $d \\geq \\delta$. Not supported: $u < \\delta$, called reversed where "
+    "$u < 0$. Otherwise, or where a gate failed, inconclusive. An equivalence is supported where the interval lies "
+    "within $\\pm\\delta$. Claims, margins and gates were registered in claims.yaml before the runs; a cell whose "
+    "sub-claims differ is mixed."
+)
+P_VALUES = (
+    "verdicts.csv adds the contrast in words, all gates, the sign-flip p, and p after Holm over the primary claims; "
+    "the rule uses neither p."
+)
 INTERVALS = "Brackets and $\\pm$ give 95 % intervals of the mean over n runs."
 LOST = f"{RESTORED} The source text lost its formulas; these are our reconstruction."
 RATES = "A peak rate marked (edge) lies at an end of its tuning grid: the best one may lie outside."
@@ -31,18 +45,65 @@ PATHS = (
 
 
 def document(name: str, frame: pd.DataFrame, settings: Settings) -> Document:
-    """The reader's version of table `name`, whose full form is `frame`."""
-    if name == "grid":
-        return _grid(frame, settings)
-    table = SOURCE_TABLES[name]
-    return _findings(table, frame) if table in (PROPERTIES, FACTORS) else _arms(table, frame, settings)
+    """The reader's version of table `name` of runs, whose full form is `frame`."""
+    return _grid(frame, settings) if name == "grid" else _arms(SOURCE_TABLES[name], frame, settings)
 
 
-def _findings(table: SourceTable, frame: pd.DataFrame) -> Document:
-    columns = [*table.columns, "Model", "Quantity", "Measured", "n", "Notebook"]
+def claims_document(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> Document:
+    """The reader's version of `tables.claims_table`: its rows, their sub-claims, and what was found."""
+    table, judged = SOURCE_TABLES[name], judged[judged.table == name]
+    blocks = [
+        _rows_block(table, frame),
+        Block("claims", "Sub-claims and verdicts", CLAIM_COLUMNS, [_claim_cells(c) for c in judged.to_dict("records")]),
+        _findings_block(table, frame[frame.n.notna()]),
+    ]
+    return Document(name, table.title, [block for block in blocks if block.rows], [RULE, *_lost(table)])
+
+
+def ledger(judged: pd.DataFrame) -> Document:
+    """Every claim of every table with its verdict."""
+    blocks = [
+        Block(name, SOURCE_TABLES[name].title, CLAIM_COLUMNS, [_claim_cells(c) for c in part.to_dict("records")])
+        for name, part in judged.groupby("table", sort=False)
+    ]
+    return Document("verdicts", "Every claim and its verdict", blocks, [RULE, P_VALUES])
+
+
+def _rows_block(table: SourceTable, frame: pd.DataFrame) -> Block:
+    """The source table as it is, with one word for each of its two cells."""
+    rows = {cells["row"]: cells for cells in frame.to_dict("records")}
+    words = ("observation_verdict", "implication_verdict")
+    body = [[*_source_cells(row), *(_known(rows[row.cells[0]][word]) for word in words)] for row in table.rows]
+    columns = [*table.columns, f"{table.columns[1]}: verdict", f"{table.columns[2]}: verdict"]
+    return Block("text", "What the text says, and what the runs say", columns, body)
+
+
+def _claim_cells(claim: Cells) -> list[str]:
+    """One sub-claim as CLAIM_COLUMNS."""
+    row = next(row for row in SOURCE_TABLES[claim["table"]].rows if row.key == claim["row"])
+    primary = "" if claim["primary"] == "yes" else " (secondary)"
+    return [
+        row.label,
+        f"{claim['statement']}{primary}",
+        claim["bed"],
+        interval(*(claim[key] for key in ("estimate", "low", "high", "n"))),
+        f"{number(claim['margin'])} {claim['unit']}",
+        f"{claim['n']} of {claim['seeds']}",
+        claim["verdict"],
+        _text(claim["gates_failed"]),
+        claim["notebook"],
+    ]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _findings_block(table: SourceTable, frame: pd.DataFrame) -> Block:
+    columns = [table.columns[0], "Model", "Quantity", "Measured", "n", "Notebook"]
     rows = [
         [
-            *_source_cells(_source(table, cells)),
+            _source(table, cells).label,
             *(_known(cells[key]) for key in ("model", "quantity")),
             _interval(cells, ""),
             _known(cells["n"]),
@@ -50,12 +111,7 @@ def _findings(table: SourceTable, frame: pd.DataFrame) -> Document:
         ]
         for cells in frame.to_dict("records")
     ]
-    return Document(
-        table.name,
-        table.title,
-        [Block("rows", "Claims and findings", columns, rows)],
-        [INTERVALS, *_lost(table)],
-    )
+    return Block("findings", "What was measured", columns, rows)
 
 
 def _arms(table: SourceTable, frame: pd.DataFrame, settings: Settings) -> Document:

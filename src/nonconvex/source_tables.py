@@ -1,4 +1,4 @@
-"""The four tables of the source text, row by row, with the formulas that its extraction lost put back.
+"""The four tables and the prose of the source text, row by row, with the formulas that its extraction lost put back.
 
 Text cells are the source text's own words; `$...$` is TeX. `restored` holds the cells whose formulas are
 ours, and `note` says what stands behind a row's numbers where its name does not.
@@ -300,9 +300,39 @@ SCHEDULES = SourceTable(
     ),
 )
 
+PROSE = SourceTable(
+    "prose",
+    "The text's prose",
+    ("Passage", "Observation", "Implication"),
+    (
+        Row(
+            "saddles",
+            (
+                "Saddle points vs. local minima",
+                r"An astronomical number of critical points ($\nabla L(\theta) = 0$), most of them saddle points, "
+                "not minima",
+                r"$P(\mathrm{min}) \approx 2^{-P}$, since each Hessian eigenvalue must be positive independently",
+            ),
+            restored=(1, 2),
+        ),
+        Row(
+            "pac_bayes",
+            (
+                "PAC-Bayes",
+                r"A smaller $\lambda_{\max}(H)$ (flatter) means the loss is robust to the weight perturbations that "
+                "occur when moving from training to test data",
+                "Formalized by PAC-Bayesian generalization bounds ([McAllester 1999]), which relate generalization to "
+                r"the volume of parameter space around $\theta^*$ with low loss",
+            ),
+            restored=(1, 2),
+            short="PAC-Bayes",
+        ),
+    ),
+)
+
 LABELS = {
     "model": {"resnet": "ResNet", "transformer": "Transformer", "mlp": "MLP", "cnn": "CNN"},
     "strategy": {row.key: row.label for row in STRATEGIES.rows},
     "schedule": {row.key: row.label for row in SCHEDULES.rows},
 }
-SOURCE_TABLES = {table.name: table for table in (PROPERTIES, FACTORS, STRATEGIES, SCHEDULES)}
+SOURCE_TABLES = {table.name: table for table in (PROPERTIES, FACTORS, STRATEGIES, SCHEDULES, PROSE)}

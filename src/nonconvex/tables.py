@@ -7,10 +7,13 @@ import pandas as pd
 
 from nonconvex import records
 from nonconvex.arms import ARM
+from nonconvex.claims import overall
 from nonconvex.config import Settings
 from nonconvex.paths import Results
-from nonconvex.source_tables import FACTORS, PROPERTIES, SCHEDULES, STRATEGIES, Row, SourceTable
+from nonconvex.source_tables import SCHEDULES, SOURCE_TABLES, STRATEGIES, Row, SourceTable
 
+CLAIMED = ("properties", "factors", "prose")  # tables whose rows are judged claim by claim
+PARTS = ("observation", "implication")
 MEASURED = ("model", "quantity", "mean", "low", "high", "n", "notebook")
 COST = ("rate", "rate_at_edge", "steps", "gradient_evaluations", "runs", "diverged")
 GRID_QUANTITIES = (
@@ -29,14 +32,12 @@ def findings(files: Results) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else records.empty(records.Finding)
 
 
-def properties(found: pd.DataFrame) -> pd.DataFrame:
-    """The text's rows, each with what was found about it: one row per model and quantity."""
-    return _with_findings(PROPERTIES, found)
+def claims_table(name: str, found: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of claims (a name in CLAIMED), each with its verdicts and what was found about it.
 
-
-def factors(found: pd.DataFrame) -> pd.DataFrame:
-    """As `properties`."""
-    return _with_findings(FACTORS, found)
+    One row per model and quantity of `found` (records.Finding); `judged` holds records of judging.Verdict.
+    """
+    return _with_findings(SOURCE_TABLES[name], found).pipe(_with_verdicts, SOURCE_TABLES[name], judged)
 
 
 def strategies(summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -81,12 +82,28 @@ def _rounded(value: float) -> float:
 
 def _with_findings(table: SourceTable, found: pd.DataFrame) -> pd.DataFrame:
     found = found[found.table == table.name]
-    keys = [row.key for row in table.rows]
-    if unknown := sorted(set(found.row) - set(keys)):
-        raise ValueError(f"findings about {', '.join(unknown)}; rows of {table.name}: {', '.join(keys)}")
+    _refuse_strangers("findings", table, found)
     texts = pd.DataFrame([_texts(table, row) | {"key": row.key} for row in table.rows])
     measured = found[["row", *MEASURED]].rename(columns={"row": "key"})
-    return texts.merge(measured, on="key", how="left").drop(columns="key").astype({"n": "Int64"})
+    return texts.merge(measured, on="key", how="left").astype({"n": "Int64"})
+
+
+def _with_verdicts(frame: pd.DataFrame, table: SourceTable, judged: pd.DataFrame) -> pd.DataFrame:
+    """The columns <part>_verdict, one word for all sub-claims of a row's cell, behind those of the text."""
+    judged = judged[judged.table == table.name]
+    _refuse_strangers("verdicts", table, judged)
+    words = judged.groupby(["part", "row"]).verdict.agg(overall)
+    place = frame.columns.get_loc("restored") + 1
+    for offset, part in enumerate(PARTS):
+        of_part = words.xs(part) if part in words.index.get_level_values(0) else pd.Series(dtype="str")
+        frame.insert(place + offset, f"{part}_verdict", frame.key.map(of_part))
+    return frame.drop(columns="key")
+
+
+def _refuse_strangers(what: str, table: SourceTable, rows: pd.DataFrame) -> None:
+    keys = [row.key for row in table.rows]
+    if unknown := sorted(set(rows.row) - set(keys)):
+        raise ValueError(f"{what} about {', '.join(unknown)}; rows of {table.name}: {', '.join(keys)}")
 
 
 def _with_arms(table: SourceTable, axis: str, other: str, summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:

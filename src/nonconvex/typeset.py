@@ -87,10 +87,17 @@ def latex(document: Document) -> str:
 
 def write(path: Callable[[str, str], Path], frame: pd.DataFrame, document: Document) -> None:
     """The table in all three formats, at `path(name, suffix)`."""
-    for suffix, text in (("csv", csv(frame)), ("md", markdown(document)), ("tex", latex(document))):
-        target = path(document.name, suffix)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(text.encode())
+    target = path(document.name, "csv")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(csv(frame).encode())
+    write_pages(lambda suffix: path(document.name, suffix), document)
+
+
+def write_pages(path: Callable[[str], Path], document: Document) -> None:
+    """The readable formats alone, at `path(suffix)`."""
+    for suffix, text in (("md", markdown(document)), ("tex", latex(document))):
+        path(suffix).parent.mkdir(parents=True, exist_ok=True)
+        path(suffix).write_bytes(text.encode())
 
 
 def interval(mean: float, low: float, high: float, n: int | None, scale: float = 1) -> str:
