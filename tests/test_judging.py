@@ -115,4 +115,4 @@ def test_the_forest_shows_effects_over_margins_and_leaves_out_what_has_no_interv
     axes = forest(pd.DataFrame(judge(ledger(*claims), rows, gates()[:0]))).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "d"]
     shown = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}
-    assert shown["supported"] == [[pytest.approx(3.4), 0], [REACH, 1]] and shown["not supported"] == [[0, 2]]
+    assert shown["supported"] == [[pytest.approx(3.4), 0], [REACH, 1]] and shown["inconclusive"] == [[0, 2]]
