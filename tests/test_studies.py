@@ -50,7 +50,7 @@ def test_a_member_does_not_depend_on_its_neighbours(bed):
 
 def test_order_sets_the_minibatches_and_not_the_start(bed):
     recipe = Recipe(steps=4, batch_size=8)
-    network, params, made = training.cohort(bed, recipe, [1, 1], [0.1, 0.1], lambda step: [1, 1 if step < 2 else 9])
+    _, params, made = training.cohort(bed, recipe, [1, 1], [0.1, 0.1], lambda step: [1, 1 if step < 2 else 9])
     states = {state.step: state.params for state in training.snapshots(made, params, [0, 2, 4])}
     assert list(states) == [0, 2, 4]
     apart = {step: (p["head.weight"][0] - p["head.weight"][1]).abs().max().item() for step, p in states.items()}

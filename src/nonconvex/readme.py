@@ -2,7 +2,7 @@
 
     python -m nonconvex.readme
 
-The README quotes two blocks of the committed tables word for word; tests/test_readme.py holds them together.
+The README quotes blocks of the committed tables word for word; tests/test_readme.py holds them together.
 """
 
 import re
@@ -13,19 +13,24 @@ from nonconvex.paths import Results
 
 README = Path("README.md")
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
-QUOTED = ("schedules", "strategies")
-BLOCK = "Performance"
+QUOTED = {  # table -> caption of the block
+    "properties": "What the text says, and what the runs say",
+    "prose": "What the text says, and what the runs say",
+    "schedules": "Performance",
+    "strategies": "Performance",
+}
 
 
 def measured(files: Results) -> str:
-    """The performance block of each quoted table under the table's own title."""
-    return "\n".join(quoted(files.tables(name, "md").read_text(encoding="utf-8")) for name in QUOTED)
+    """One block of each quoted table under the table's own title."""
+    pages = {name: files.tables(name, "md").read_text(encoding="utf-8") for name in QUOTED}
+    return "\n".join(quoted(page, QUOTED[name]) for name, page in pages.items())
 
 
-def quoted(table: str) -> str:
-    """A table's title, one level down, and its block on performance."""
+def quoted(table: str, caption: str) -> str:
+    """A table's title, one level down, and its block of that caption."""
     title = re.match(r"# (.+)\n", table)[1]
-    block = re.search(rf"## {BLOCK}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)[1]
+    block = re.search(rf"## {caption}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)[1]
     return f"### {title}\n\n{block}\n"
 
 
