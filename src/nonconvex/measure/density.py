@@ -1,0 +1,70 @@
+"""The spectral density of an operator: where its eigenvalues lie, and which share lies in an interval.
+
+Stochastic Lanczos quadrature (Golub & Welsch 1969; Ghorbani, Krishnan & Xiao 2019, section 2): after m steps from a
+random unit vector v, the eigenvalues of the tridiagonal matrix and the squares of the first components of its
+eigenvectors are nodes and weights of a Gauss rule for the measure that v sees; its mean over v is the density.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nonconvex.measure.estimate import Estimate, gaussian
+from nonconvex.measure.operators import Operator
+
+EXHAUSTED = 1e-10  # of the largest |eigenvalue| so far; float64. What is smaller is rounding, and the rule is exact
+
+
+@dataclass(frozen=True)
+class Density:
+    """Nodes and weights (E, probes, m), in float64, of a quadrature rule per probe; a probe's weights add up to one."""
+
+    nodes: Tensor
+    weights: Tensor
+
+    def mass(self, low: float, high: float) -> Estimate:
+        """Share of the eigenvalues in [low, high], with its standard error over the probes."""
+        inside = (self.nodes >= low) & (self.nodes <= high)
+        samples = (self.weights * inside).sum(2)
+        probes = samples.shape[1]
+        count = torch.full_like(samples[:, 0], probes, dtype=torch.int64)
+        error = samples.std(1) / probes**0.5
+        return Estimate(samples.mean(1), "stochastic lanczos quadrature", standard_error=error, iterations=count)
+
+
+def density(operator: Operator, iterations: int = 50, probes: int = 10, seed: int = 0) -> Density:
+    """The rules of `probes` Gaussian directions after `iterations` products each (P at most)."""
+    if probes < 2:
+        raise ValueError(f"a standard error needs at least 2 probes, found {probes}")
+    starts = (gaussian(operator.like, seed, f"density {probe}") for probe in range(probes))
+    rules = [_rule(operator, start, min(iterations, operator.shape[1])) for start in starts]
+    nodes, weights = (torch.stack(parts, 1) for parts in zip(*rules, strict=True))
+    return Density(nodes, weights)
+
+
+def _rule(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """(nodes, weights), each (E, m), of Lanczos with full re-orthogonalisation from `start` (E, P).
+
+    Where the Krylov space is exhausted the coupling to what follows is set to zero, and with it the weights there.
+    """
+    basis = _unit(start)[:, None]
+    tridiagonal = start.new_zeros(len(start), steps, steps, dtype=torch.float64)
+    rounding = torch.finfo(start.dtype).eps / torch.finfo(torch.float64).eps * EXHAUSTED
+    for step in range(steps):
+        image = operator @ basis[:, step]
+        tridiagonal[:, step, step] = (image * basis[:, step]).sum(1).double()
+        if step < steps - 1:
+            for _ in range(2):  # twice is enough (Parlett 1998, sec. 6.9)
+                image = image - ((basis @ image[..., None])[..., 0][:, None] @ basis)[:, 0]
+            coupling = image.norm(dim=1)
+            alive = coupling > min(rounding, 1e-3) * tridiagonal.abs().amax((1, 2)).to(coupling)
+            tridiagonal[:, step + 1, step] = torch.where(alive, coupling, 0.0).double()
+            basis = torch.cat([basis, _unit(image)[:, None]], 1)
+    nodes, vectors = torch.linalg.eigh(tridiagonal)  # of the lower triangle
+    return nodes, vectors[:, 0].square()
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Rows (E, P) of length one; a zero row stays zero."""
+    return torch.nan_to_num(vectors / vectors.norm(dim=1, keepdim=True))
