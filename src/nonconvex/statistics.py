@@ -105,6 +105,39 @@ def holm(p: ArrayLike) -> np.ndarray:
     return adjusted[np.argsort(order, kind="stable")]
 
 
+def partial_kendall(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ()) -> float:
+    """Kendall's tau-b of x and y with those of the `given` variables held fixed (Kendall 1942).
+
+    Each tau-b is the correlation of two lists of signs, one sign per pair of observations, and the partial one is the
+    partial correlation of these lists: (t_xy - t_xz t_yz) / sqrt((1 - t_xz²)(1 - t_yz²)) for one given z. NaN where
+    a variable is constant or determined by the others.
+    """
+    variables = [_finite(values) for values in (x, y, *given)]
+    first, second = np.triu_indices(len(variables[0]), 1)
+    signs = np.array([np.sign(values[first] - values[second]) for values in variables])
+    lengths = np.linalg.norm(signs, axis=1)
+    if not (lengths > 0).all():
+        return np.nan
+    taus = signs @ signs.T / np.outer(lengths, lengths)
+    if np.linalg.eigvalsh(taus)[0] < 1e-9:
+        return np.nan
+    # t_xy.z = -P_xy / sqrt(P_xx P_yy), P the inverse of the matrix of taus
+    precision = np.linalg.inv(taus)
+    return float(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
+
+
+def pseudo_values(units: ArrayLike, statistic: Callable[[np.ndarray], float]) -> dict[int, float]:
+    """Jackknife pseudo-values n T - (n - 1) T_(-i) by unit i (Tukey 1958); they are replicates of T.
+
+    `units` names the unit of every observation and `statistic` takes the mask of the observations that stay. Where
+    the statistic is a mean over units of equal size the pseudo-values are the units' own means.
+    """
+    units = np.asarray(units)
+    names = np.unique(units)
+    n, whole = len(names), statistic(np.ones(len(units), bool))
+    return {int(name): n * whole - (n - 1) * statistic(units != name) for name in names}
+
+
 def iqm(values: ArrayLike) -> float:
     """Interquartile mean: the mean without the lowest and the highest quarter (Agarwal et al. 2021)."""
     return float(stats.trim_mean(_finite(values), 0.25))

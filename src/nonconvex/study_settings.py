@@ -314,7 +314,7 @@ class PacBayes(Study):
     shuffled_examples: Count  # of a training draw with shuffled labels: few, so that they can be learnt by heart
     curvature_examples: Count
     lanczos_iterations: Count = 25
-    probes: Count = 8
+    probes: Annotated[int, Field(ge=2)] = 6
 
 
 class Properties(Axis):

@@ -142,15 +142,19 @@ def organisation(frames: Frames) -> list[Effect]:
     """approach, nonmonotone and progress: from below, with a loss that rises often and falls in the end."""
     points, runs = along(frames), frames["runs"]
     edge, loss = points[points.edge], "squared_error"
-    start = by_rate(points.groupby(RUN).ratio.first(), runs, loss)
-    rises = edge[edge.groupby(RUN).cumcount() > 0].groupby(RUN).rises.mean()  # the first reading's are from before
-    ends = edge.groupby(RUN).train_loss
-    fallen = np.log(ends.first() / ends.last())
+    start = by_rate(_at(points, "ratio", 0), runs, loss)
+    rises = level(edge[edge.groupby(RUN).cumcount() > 0], RUN, "rises")  # the first reading's are from before
+    fallen = np.log(_at(edge, "train_loss", 0) / _at(edge, "train_loss", -1))
     return [
         *_effects("approach.gd_squared_error", (settled(frames, loss) - start).min(axis=1, skipna=False)),
         *_effects("nonmonotone.gd_squared_error", by_rate(rises, runs, loss).mean(axis=1, skipna=False)),
         *_effects("progress.gd_squared_error", by_rate(fallen, runs, loss).mean(axis=1, skipna=False)),
     ]
+
+
+def _at(points: pd.DataFrame, column: str, place: int) -> pd.Series:
+    """A column's value at a run's first (0) or last (-1) reading, missing or not."""
+    return points.groupby(RUN)[column].agg(lambda values: values.iloc[place])
 
 
 def _effects(claim: str, values: pd.Series, role: str = "claim") -> list[Effect]:

@@ -236,7 +236,7 @@ def drop_gates(frames: Frames) -> list[GateValue]:
         exact = max(_residual(kept, points), _residual(dropped, points))
         share = both(parted(dropped, kept), parted(kept, dropped), matched).notna().mean()
         found += _gates(f"drop.{loss}", {"residual": exact})
-        found += _gates(f"drop_matched.{loss}", {"matched": share, "residual": exact})
+        found += _gates(f"drop_matched.{loss}", {"matched_pairs": share, "residual": exact})
     return found
 
 
@@ -249,7 +249,7 @@ def sgd_gates(frames: Frames) -> list[GateValue]:
             found += _gates(f"{name}.{model}", exact)
         for name, arm in (("rate", "low"), ("batch", "batch")):
             share = both(groups[arm], groups["high"], matched).notna().mean()
-            found += _gates(f"{name}_matched.{model}", {"matched": share, **exact})
+            found += _gates(f"{name}_matched.{model}", {"matched_pairs": share, **exact})
     return found
 
 

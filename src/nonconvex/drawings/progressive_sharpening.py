@@ -38,8 +38,8 @@ def flows(frames: Frames) -> Figure:
     axes[0].set_ylabel(r"$\lambda_{\max}$")
     legend(figure, axes)
     text = (
-        f"Full-batch gradient descent at constant rates. Thin: single runs; thick: median over seeds, {_seeds(points)}; "
-        "dots: the first reading at 99 % training accuracy. Time is counted in rates, so that gradient flow is one line."
+        f"Full-batch gradient descent at constant rates. Thin: single runs; thick: median, {_seeds(points)} seeds; "
+        "dots: the first reading at 99 % training accuracy. Time is counted in rates: gradient flow would be one line."
     )
     return titled(figure, text)
 
@@ -59,7 +59,7 @@ def drops(frames: Frames) -> Figure:
                 axes[1, column].plot(run.train_loss, run.sharpness, **style)
         axes[0, column].set(title=LOSS_LABELS[loss], xlabel="step", yscale="log")
         axes[1, column].set(xlabel="training loss (falls to the right)", xscale="log", yscale="log")
-        axes[1, column].invert_xaxis()
+        _falling(axes[1, column])
         for panel in axes[:, column]:
             plain_log(panel.yaxis)
     for panel in axes[:, 0]:
@@ -87,9 +87,9 @@ def stochastic(frames: Frames) -> Figure:
         row[0].set(title="along training", xlabel="step", yscale="log", ylabel=r"$\lambda_{\max}$")
         row[1].set(title="at the same training loss", xlabel="training loss (falls to the right)")
         row[1].set(xscale="log", yscale="log")
-        row[1].invert_xaxis()
-        for axis in (row[0].yaxis, row[1].yaxis, row[1].xaxis):
-            plain_log(axis)
+        _falling(row[1])
+        for panel in row:
+            plain_log(panel.yaxis)
     legend(figure, axes.flat)
     text = f"{', '.join(models)} under SGD. Thin: single runs; thick: median over seeds, {_seeds(sgd)}."
     return titled(figure, text)
@@ -99,7 +99,7 @@ def stochastic(frames: Frames) -> Figure:
 def scores(frames: Frames) -> Figure:
     """Test error with the rate kept and annealed, a dot per seed, pairs joined, a panel per loss."""
     runs = frames["runs"]
-    figure, axes = _page(len(LOSSES))
+    figure, axes = _page(len(LOSSES), sharey=True)
     for panel, loss in zip(axes, LOSSES, strict=True):
         share = runs.share[(runs.loss == loss) & (runs.arm == "cosine")].max()
         table = runs[(runs.loss == loss) & (runs.share == share)].pivot(
@@ -119,10 +119,16 @@ def scores(frames: Frames) -> Figure:
     return titled(figure, text)
 
 
-def _page(columns: int, rows: int = 1) -> tuple[Figure, np.ndarray]:
+def _page(columns: int, rows: int = 1, **shared: bool) -> tuple[Figure, np.ndarray]:
     figure = Page(figsize=(4.2 * columns + 0.4, 2.6 * rows + 1), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
     return figure, axes if rows > 1 else axes[0]
+
+
+def _falling(panel: Axes) -> None:
+    """The training loss on a logarithmic axis that runs from high to low, as training does."""
+    plain_log(panel.xaxis)
+    panel.invert_xaxis()
 
 
 def _lines(panel: Axes, runs: dict[int, pd.DataFrame], x: str, y: str, place: int, label: str) -> None:

@@ -156,9 +156,10 @@ def search(surface: Surface, starts: Tensor, iterations: int, tolerance: float) 
         damping[active] = (damping[active] * change).clamp(LEAST, MOST)
         better = ratio > ACCEPTED
         moved = active[better]
-        points[moved], gradients[moved] = tried[better], there[better]
-        hessians[moved] = surface.hessians(points[moved])
-        steps[moved] += 1
+        if len(moved):
+            points[moved], gradients[moved] = tried[better], there[better]
+            hessians[moved] = surface.hessians(points[moved])
+            steps[moved] += 1
     return Search(points, gradients, hessians, steps)
 
 

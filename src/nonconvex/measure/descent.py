@@ -1,4 +1,4 @@
-"""Loss and gradient along the direction of steepest descent (Santurkar et al. 2018, section 3.1).
+"""Loss and gradient along the direction of steepest descent (after Santurkar et al. 2018).
 
 Lengths are multiples of the norm of all parameters, so that networks of different size, or that differ in a common
 factor which normalisation removes, take comparable steps; Santurkar et al. step by multiples of the learning rate.

@@ -1,4 +1,4 @@
-"""Filter normalisation (Li et al. 2018, section 4): surfaces and curvature that rescaling a filter does not change.
+"""Filter normalisation (Li et al. 2018; checked against the authors' code): surfaces and curvature that rescaling a filter does not change.
 
 A filter is everything that feeds one output: a slice W[i] of a convolution kernel, a row of a matrix. Its direction
 is drawn with independent normal entries and scaled to the filter's own norm. Biases and normalisation weights, which

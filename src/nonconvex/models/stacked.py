@@ -108,7 +108,7 @@ def select(params: Params, index: Tensor | Sequence[int]) -> Params:
 
 def flatten(params: Params) -> Tensor:
     """(E, P): each member's parameters as one row, in the dictionary's order."""
-    return torch.cat([value.flatten(1) for value in params.values()], dim=1)
+    return torch.cat([value.reshape(len(value), -1) for value in params.values()], dim=1)
 
 
 def unflatten(flat: Tensor, like: Params) -> Params:

@@ -55,9 +55,9 @@ class FamilyMember:
     """A network trained to a common training loss, as trained or after a random rescale of its layers.
 
     `tolerated` is the deviation of Gaussian noise on the weights at which the training error has risen by the study's
-    tolerance; `bound` the one at the largest deviation of the grid below it, `gibbs_error`
-    and `divergence` (nats) the empirical risk and KL(Q‖P) there; `least_bound` the least over the grid, `initial_bound` the least with the prior at the
-    initial weights. `train_error` and `true_error` are those of the network itself.
+    tolerance; `bound` the one at the largest deviation of the grid below it, `gibbs_error` and `divergence` (nats) the
+    empirical risk and KL(Q‖P) there; `least_bound` the least over the grid, `initial_bound` the least with the prior at
+    the initial weights. `train_error` and `true_error` are those of the network itself.
     """
 
     KEY: ClassVar = ("labels", "form", "seed", "width", "batch_size", "rate")

@@ -13,7 +13,7 @@ from nonconvex.models.stacked import Params, Stacked
 from nonconvex.observations import landscape as rows
 from nonconvex.studies.training import Recipe, trained, with_architecture
 
-TWIN = 500  # added to the seeds of the arm that differs from its twin in nothing else
+TWIN = 5000  # added to the seeds of the arm that differs from its twin in nothing else
 
 
 @dataclass(frozen=True)
