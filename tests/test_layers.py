@@ -89,6 +89,10 @@ def reached(roots: set[str]) -> set[str]:
     return found
 
 
+def names_of(assignment: ast.Assign) -> list[str]:
+    return [target.id for target in assignment.targets if isinstance(target, ast.Name)]
+
+
 def family(module: str) -> str:
     return module.split(".")[min(1, module.count("."))]
 
@@ -203,7 +207,7 @@ def models_of(study: str | None) -> tuple[str, ...]:
     if study is None:
         return ()
     tree = ast.parse(modules()[f"nonconvex.studies.{study}"].read_text())
-    (models,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id == "MODELS"]
+    (models,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and names_of(node) == ["MODELS"]]
     return ast.literal_eval(models)
 
 
