@@ -1,6 +1,6 @@
 """Figures of the study of flat and sharp minima: rate responses, batch sizes, curvature, and the zoo of models.
 
-Frames are those of the study, as `contrasts.flat_vs_sharp` takes them. A colour and a marker is a batch size throughout.
+Frames are those of the study, as `contrasts.flat_vs_sharp` takes them.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from nonconvex import statistics
 from nonconvex.contrasts import flat_vs_sharp, flat_zoo
 from nonconvex.panels import Page, counted, legend, plain_log, titled
 from nonconvex.source_tables import LABELS
-from nonconvex.style import DASHES, MARKERS, PALETTE, house
+from nonconvex.style import MARKERS, PALETTE, house
 
 ACCOUNTINGS = {
     "tuned_steps": "equal steps",
@@ -41,11 +41,10 @@ def rate_response(trials: pd.DataFrame, arms: pd.DataFrame) -> Figure:
     groups = list(trials.groupby(["model", "budget"]))
     figure, axes = _page(len(groups))
     for panel, ((model, budget), rows) in zip(axes, groups, strict=True):
-        sizes = rows.batch_size.unique()
-        for at, (size, of_size) in enumerate(rows.groupby("batch_size")):
-            style = _style(sizes, size)
+        for size, of_size in rows.groupby("batch_size"):
+            style = _style(trials.batch_size.unique(), size)
             means = of_size.groupby("rate").validation_error.apply(lambda errors: errors.mean(skipna=False))
-            panel.plot(means.index, 100 * means, linestyle=DASHES[at], markersize=4, **style)
+            panel.plot(means.index, 100 * means, markersize=4, **style)
             panel.plot(of_size.rate, 100 * of_size.validation_error, ".", color=style["color"], markersize=2)
             (rate,) = arms.query(f"accounting == 'tuned_{budget}' and model == @model and batch_size == @size").rate
             panel.plot(rate, 100 * means[rate], marker=style["marker"], color=style["color"], markersize=10)
@@ -74,15 +73,17 @@ def accuracy_by_batch(frames: flat_zoo.Frames) -> Figure:
 
 
 def _by_batch(panel: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str | None, shift: float = 0) -> None:
-    """Single runs, and their mean with its interval, at evenly spaced batch sizes."""
+    """Single runs, and their mean with its interval, at evenly spaced batch sizes; on a log axis values are log10."""
+    on_axis = (lambda v: 10**v) if panel.get_yscale() == "log" else (lambda v: v)
     sizes = sorted(rows.batch_size.unique())
     for at, size in enumerate(sizes):
         values = rows[rows.batch_size == size].value.dropna()
         if len(values):
             found, at = statistics.mean(values), at + shift
-            panel.plot(np.full(len(values), at - 0.08), values, ".", color=colour, markersize=3, alpha=0.6)
-            reach = None if np.isnan(found.low) else found.high - found.estimate
-            panel.errorbar(at + 0.08, found.estimate, reach, color=colour, marker=marker, capsize=2, label=label)
+            panel.plot(np.full(len(values), at - 0.08), on_axis(values), ".", color=colour, markersize=3, alpha=0.6)
+            middle, low, high = on_axis(np.array([found.estimate, found.low, found.high]))
+            reach = None if np.isnan(low) else [[middle - low], [high - middle]]
+            panel.errorbar(at + 0.08, middle, reach, color=colour, marker=marker, capsize=2, label=label)
     panel.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     panel.set_xlim(-0.5, len(sizes) - 0.5)
 
@@ -96,18 +97,19 @@ def curvature_by_batch(frames: flat_zoo.Frames) -> Figure:
         model, matched = models[place // 2], place % 2 == 1
         for at, (quantity, label) in enumerate(QUANTITIES.items()):
             rows = flat_vs_sharp.logarithms(frames, model, flat_vs_sharp.ACCOUNTING[model], quantity, matched)
-            rows = rows[rows.draw == "own"].assign(value=lambda r: 10**r.value)
+            panel.set_yscale("log")
+            rows = rows[rows.draw == "own"]
             _by_batch(panel, rows, PALETTE[at], MARKERS[at], label, shift=0.2 * at)
         where = f"first loss of {rows.level.min():g} or less" if matched else "at the end"
-        panel.set(yscale="log", xlabel="batch size", ylabel="largest eigenvalue")
+        panel.set(xlabel="batch size", ylabel="largest eigenvalue")
         panel.set_title(f"{LABELS['model'][model]}, {where}")
         if panel.has_data():
             plain_log(panel.yaxis)
     legend(figure, axes)
     seeds = frames["sharpness"].groupby("model").seed.nunique()
     text = (
-        f"Curvature by batch size, tuned rates: mean with 95 % t interval over {counted(seeds)} seeds (dots: single "
-        "runs); sizes without a mark never met the level. MLP at equal steps, ResNet at equal epochs."
+        f"Curvature by batch size, tuned rates: geometric mean with 95 % t interval over {counted(seeds)} seeds (dots: "
+        "single runs); sizes without a mark never met the level. MLP at equal steps, ResNet at equal epochs."
     )
     return titled(figure, text)
 
@@ -146,5 +148,6 @@ def taus(models: pd.DataFrame) -> Figure:
     panel.set_ylim(len(measures) - 0.5, -0.5)
     panel.set_xlabel(r"Kendall $\tau$ of flatness and test accuracy (right: flat goes with accurate)")
     legend(figure, [panel])
-    text = f"Flatness and test accuracy of {len(models)} MLPs: jackknife over {models.seed.nunique()} seeds, 95 % t intervals."
+    over = f"jackknife over {models.seed.nunique()} seeds, 95 % t intervals"
+    text = f"Flatness and test accuracy of {len(models)} MLPs: {over}."
     return titled(figure, text)

@@ -35,13 +35,12 @@ PANELS = {  # of the figures with lines: title -> model, arms
     "ResNet, width": ("resnet", ["narrow", "shallow_skip_batch", "wide"]),
     "Transformer": ("transformer", ["skip_layer", "skip_none", "plain_layer"]),
 }
-
-
-ORDER = {  # which of the eight looks an arm has: counterparts in two panels look alike
+LINES = ("Skip, with norm", "Plain, with norm", "Skip, no norm", "Plain, no norm", "Narrow", "Wide")
+ORDER = {  # which of them an arm is drawn as: counterparts in two panels look alike
     **{f"{level}_{kind}": i for level in ("shallow", "deep") for i, kind in enumerate(KINDS)},
-    **{"twin": 6, "narrow": 4, "wide": 5, "skip_layer": 0, "plain_layer": 1, "skip_none": 2},
+    **{"narrow": 4, "wide": 5, "skip_layer": 0, "plain_layer": 1, "skip_none": 2},
 }
-LOOKS = {arm: Look(label, PALETTE[ORDER[arm]], MARKERS[ORDER[arm]], DASHES[ORDER[arm]]) for arm, label in ARMS.items()}
+LOOKS = {arm: Look(LINES[i], PALETTE[i], MARKERS[i], DASHES[i]) for arm, i in ORDER.items()}
 
 
 @house()
@@ -157,7 +156,7 @@ def surfaces(frames: Frames) -> Figure:
     seed = frames.surface.seed.iloc[0]
     text = (
         f"Training loss around the end of one run (seed {seed}) per architecture, on a random plane in units of the "
-        "filters' norms. Batch-norm statistics are recomputed at every point; losses above the scale have its last colour."
+        "filters' norms. Batch-norm statistics are recomputed at every point. Losses above the scale: its last colour."
     )
     return titled(figure, text)
 
