@@ -108,7 +108,7 @@ def gates(frames: Frames) -> list[GateValue]:
     }
     for claim, (x, _, form) in correlations().items():
         members = part(frames["family"], "true", form)
-        of_claims[claim] = reached | {"matched_loss": loss_spread(members)}
+        of_claims[claim] = reached | {"matched_family": loss_spread(members)}
         if x in ("lambda_max", "trace"):
             of_claims[claim] |= {"residual": float(members.residual.max()) if len(members) else None}
     return [row for claim, values in of_claims.items() for row in evidence.gates(claim, values)]
