@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # for a plain `pytest`, which does not put it the
 from conformance import answers, build, page, problems, verdicts, with_nonconvex  # noqa: E402
 
 NAMES = [problem.__name__ for problem in problems.PROBLEMS]
-# A function torch cannot differentiate twice. One that works again must leave this list, and `make conformance` run again.
+# A function torch cannot differentiate twice. One that works again must leave, and `make conformance` run again.
 OUR_FAILURES = {"fused_attention"}
 
 

@@ -66,6 +66,7 @@ def test_partial_kendall_without_variation_is_not_a_number():
     x = np.arange(5.0)
     assert np.isnan(statistics.partial_kendall(x, np.ones(5)))
     assert np.isnan(statistics.partial_kendall(x, -x, [x]))
+    assert statistics.partial_kendall(x, -x, [[0, 1, 0, 1, 0]]) == pytest.approx(-1)
 
 
 def test_pseudo_values_of_a_mean_are_the_units_and_of_a_variance_unbiased():
@@ -125,8 +126,8 @@ def test_rescaling_uses_each_members_factor_and_notices_a_changed_function():
         ("hidden.1.weight", 1 / 3),
         ("head.bias", 1.0),
     ):
-        torch.testing.assert_close(other[name][1], ratio * params[name][1])
-        torch.testing.assert_close(other[name][0], params[name][0])
+        assert torch.allclose(other[name][1], ratio * params[name][1])
+        assert torch.equal(other[name][0], params[name][0])
     broken = {**other, "hidden.0.bias": params["hidden.0.bias"]}
     changes = difference(objective, params, broken)
     assert changes[0] == 0 and changes[1] > 1e-3

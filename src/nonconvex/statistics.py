@@ -110,7 +110,7 @@ def partial_kendall(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ())
 
     Each tau-b is the correlation of two lists of signs, one sign per pair of observations, and the partial one is the
     partial correlation of these lists: (t_xy - t_xz t_yz) / sqrt((1 - t_xz²)(1 - t_yz²)) for one given z. NaN where
-    a variable is constant or determined by the others.
+    a variable is constant, or x or y determined by the given ones.
     """
     variables = [_finite(values) for values in (x, y, *given)]
     first, second = np.triu_indices(len(variables[0]), 1)
@@ -119,11 +119,11 @@ def partial_kendall(x: ArrayLike, y: ArrayLike, given: Sequence[ArrayLike] = ())
     if not (lengths > 0).all():
         return np.nan
     taus = signs @ signs.T / np.outer(lengths, lengths)
-    if np.linalg.eigvalsh(taus)[0] < 1e-9:
+    # S = T_ab - T_az T_zz^-1 T_za for a, b in {x, y};  t_xy.z = S_xy / sqrt(S_xx S_yy)
+    rest = taus[:2, :2] - taus[:2, 2:] @ np.linalg.pinv(taus[2:, 2:], hermitian=True) @ taus[2:, :2]
+    if min(rest[0, 0], rest[1, 1]) < 1e-9:
         return np.nan
-    # t_xy.z = -P_xy / sqrt(P_xx P_yy), P the inverse of the matrix of taus
-    precision = np.linalg.inv(taus)
-    return float(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
+    return float(rest[0, 1] / np.sqrt(rest[0, 0] * rest[1, 1]))
 
 
 def pseudo_values(units: ArrayLike, statistic: Callable[[np.ndarray], float]) -> dict[int, float]:

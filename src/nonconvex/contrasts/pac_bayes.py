@@ -51,6 +51,20 @@ def correlations() -> dict[str, tuple[str, str, str]]:
     return found
 
 
+def every_concordance(family: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau of every claimed pair (x, y) per seed; `arm` is a form, or a control of the trained one."""
+    rows = []
+    for x, y, form in correlations().values():
+        arms = {form: (part(family, "true", form), False)}
+        if form == "trained":
+            arms["shuffled labels"] = part(family, "shuffled", form), False
+            arms["dealt at random"] = arms[form][0], True
+        for arm, (members, mismatched) in arms.items():
+            found = concordance(members, x, y, mismatched)
+            rows += [(x, y, arm, seed, tau) for seed, tau in found.items()]
+    return pd.DataFrame(rows, columns=["x", "y", "arm", "seed", "tau"])
+
+
 def part(family: pd.DataFrame, labels: str, form: str) -> pd.DataFrame:
     """The members that reached the common loss, with their true `gap`."""
     rows = family[(family.labels == labels) & (family.form == form)].dropna(subset=["bound"])

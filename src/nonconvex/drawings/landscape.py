@@ -118,6 +118,8 @@ def measures(frames: Frames, columns: Mapping[str, Callable[[Frames], pd.Series]
             if len(found):
                 panel.plot(found.mean(), place, "D", color=PALETTE[0], markersize=5)
         panel.set_xlabel(label)
+        panel.locator_params(axis="x", nbins=4)
+        panel.margins(x=0.08)
     axes[0].set_yticks(range(len(names)), [ARMS[name] for name in names])
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     text = (

@@ -91,12 +91,13 @@ def family(members: pd.DataFrame, x: str, y: str) -> Figure:
 
 @house()
 def concordances(table: pd.DataFrame) -> Figure:
-    """Kendall's tau per seed, a row per pair of quantities: `pair`, `arm`, `seed`, `tau`."""
+    """Kendall's tau per seed, a row per pair of quantities (`contrasts.pac_bayes.every_concordance`)."""
+    table = table.assign(pair=table.x.map(NAMES) + " and " + table.y.map(NAMES))
     pairs, names = list(table.pair.unique()), list(table.arm.unique())
     figure = Page(figsize=(7.2, 0.42 * len(pairs) + 1.2), layout="constrained")
     axes = figure.subplots()
     shifts = np.linspace(-0.25, 0.25, len(names))
-    for (arm, shift), place in zip(zip(names, shifts, strict=True), range(len(names)), strict=True):
+    for place, (arm, shift) in enumerate(zip(names, shifts, strict=True)):
         rows = table[table.arm == arm]
         heights = rows.pair.map(pairs.index) + shift
         dots = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": "none"}

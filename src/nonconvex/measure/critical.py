@@ -112,7 +112,7 @@ class LinearNetwork:
         return torch.func.vmap(torch.func.grad(self.loss))(points)
 
     def hessians(self, points: Tensor) -> Tensor:
-        return torch.func.vmap(torch.func.hessian(self.loss))(points)
+        return torch.func.vmap(torch.func.jacrev(torch.func.grad(self.loss)))(points)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def search(surface: Surface, starts: Tensor, iterations: int, tolerance: float) 
         slope, curvature = gradients[active][..., None], hessians[active]
         # (H² + μI) p = -H∇L
         matrix = curvature @ curvature + damping[active, None, None] * identity
-        move = -torch.linalg.solve(matrix, curvature @ slope)
+        move = -_solved(matrix, curvature @ slope)
         tried = points[active] + move[..., 0]
         there = surface.gradients(tried)
         before = slope.square().sum((1, 2))
@@ -161,6 +161,12 @@ def search(surface: Surface, starts: Tensor, iterations: int, tolerance: float) 
             hessians[moved] = surface.hessians(points[moved])
             steps[moved] += 1
     return Search(points, gradients, hessians, steps)
+
+
+def _solved(matrices: Tensor, sides: Tensor) -> Tensor:
+    """Solutions (E, P, 1); NaN where a matrix is singular to rounding: a step that is refused, with more damping next."""
+    found, info = torch.linalg.solve_ex(matrices, sides)
+    return torch.where(info[:, None, None] == 0, found, torch.nan)
 
 
 @dataclass(frozen=True)
