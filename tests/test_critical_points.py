@@ -1,5 +1,6 @@
 """Saddles: the exact probability, the catalogue, the search and its audit; and the sign of every contrast."""
 
+from decimal import Decimal
 from math import exp, log, pi, sqrt
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_pfaffian_squared_is_the_determinant():
     upper = np.triu(philox(3).standard_normal((6, 6)), 1)
     matrix = upper - upper.T
     matrix[0, 1] = matrix[1, 0] = 0.0
-    value = float(ensembles._pfaffian(study.np.vectorize(ensembles.Decimal)(matrix).tolist()))
+    value = float(ensembles._pfaffian([[Decimal(entry) for entry in row] for row in matrix.tolist()]))
     expanded = sum(
         (-1) ** (k + 1) * matrix[0, k] * _pfaffian_of_four(np.delete(np.delete(matrix, [0, k], 0), [0, k], 1))
         for k in range(1, 6)
@@ -123,7 +124,7 @@ class Quadratic:
         return (points - self.centre) @ self.matrix
 
     def hessians(self, points):
-        return self.matrix.expand(len(points), -1, -1)
+        return self.matrix.repeat(len(points), 1, 1)
 
 
 def test_search_goes_to_the_saddle_of_a_quadratic():
@@ -154,7 +155,7 @@ def test_catalogue_equals_automatic_differentiation(hidden, values):
     size = len(values)
     left, right = (torch.linalg.qr(double(size, size, seed=seed))[0] for seed in (1, 2))
     surface = LinearNetwork(left @ torch.diag(torch.tensor(values).double()) @ right.T, hidden)
-    mixing = torch.eye(hidden).double() + double(hidden, hidden, seed=3) / 4
+    mixing = torch.linalg.qr(double(hidden, hidden, seed=3))[0] * torch.linspace(0.5, 2, hidden).double()
     minima = 0
     for chosen in catalogue.subsets(size):
         point = catalogue.representative(chosen, left, values, right, mixing)
@@ -242,6 +243,7 @@ def test_shares_and_order_have_the_text_s_sign():
     found = points([0, 1, 2, 3])
     assert contrasts.share_of_saddles(found)[0] == 0.75
     assert contrasts.minima_beyond_coins(found)[0] == pytest.approx(0.25 - 0.5**20)
+    assert contrasts.minima_beyond_coins(points([1, 2, 3])).isna().all()
     assert contrasts.loss_against_index(found)[0] == 1
     assert contrasts.loss_against_index(points([3, 2, 1, 0]))[0] == -1
 

@@ -87,9 +87,14 @@ def share_of_saddles(points: pd.DataFrame) -> pd.Series:
 
 
 def minima_beyond_coins(points: pd.DataFrame) -> pd.Series:
-    """Share of points without a negative eigenvalue, minus 2^-P."""
+    """Share of points without a negative eigenvalue, minus 2^-P.
+
+    With weight decay the loss grows without bound, so there is a minimum; a seed whose searches found none has not
+    sampled minima and gives no number.
+    """
     coins = _per_seed(points, lambda of_seed: 0.5 ** float(of_seed.parameters.iloc[0]))
-    return 1 - share_of_saddles(points) - coins
+    minima = 1 - share_of_saddles(points)
+    return minima.where(minima > 0) - coins
 
 
 def bits_per_parameter(catalogue: pd.DataFrame) -> pd.Series:
@@ -157,6 +162,7 @@ def findings(frames: Frames) -> list[Finding]:
         rows |= {
             (bed, "distinct critical points found"): _per_seed(points, len),
             (bed, "share of saddles"): share_of_saddles(points),
+            (bed, "minima found"): _per_seed(points, lambda of_seed: float((of_seed["index"] == 0).sum())),
             (bed, "index variance"): (index_variance(points) + 1) * sizes / 4,
             (bed, "index variance over fair coins"): index_variance(points) + 1,
             (bed, "mean index over P"): _per_seed(points, lambda p: float((p["index"] / p.parameters).mean())),

@@ -124,7 +124,7 @@ def edge_found(frames: Frames, model: str, arms: list[str]) -> float:
 def rate_interior(frames: Frames, model: str, arms: list[str]) -> float:
     """1 if every tuned rate lies strictly inside its grid."""
     of = _of(frames.arms, model, arms)
-    return float(((of.tuned_rate > of.lowest_rate) & (of.tuned_rate <= of.highest_rate)).all())
+    return float(((of.tuned_rate > of.lowest_rate) & (of.tuned_rate < of.highest_rate)).all())
 
 
 def equal_tuning(frames: Frames, model: str, arms: list[str]) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 ARMS = {False: ("no weight decay", PALETTE[1], MARKERS[1]), True: ("weight decay", PALETTE[0], MARKERS[0])}
@@ -60,6 +60,7 @@ def loss_against_index(points: pd.DataFrame, catalogue: pd.DataFrame) -> Figure:
         size = {"markersize": 3.5, "alpha": 0.6, "markeredgewidth": 0, "linestyle": "none"}
         panel.plot(rows.loss, rows.height, color=colour, marker=marker, **size)
         panel.set_xscale("log")
+        plain_log(panel.xaxis)
         panel.set(title=f"tanh network, {name}", xlabel="loss", ylabel="negative eigenvalues")
         panel.axhline(0, color="0.4", linewidth=0.8)
     first = catalogue[catalogue.seed == catalogue.seed.min()]

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nonconvex.panels import Page, counted, titled
+from nonconvex.panels import Page, counted, plain_log, titled
 from nonconvex.style import MARKERS, PALETTE, house
 
 NAMES = {
@@ -14,7 +14,9 @@ NAMES = {
     "tolerated": "tolerated deviation",
     "bound": "bound",
     "gap": "true gap",
+    "divergence": "KL(Q‖P) of the bound (nats)",
 }
+LOGARITHMIC = ("lambda_max", "trace", "tolerated", "divergence")
 
 
 @house()
@@ -79,7 +81,10 @@ def family(members: pd.DataFrame, x: str, y: str) -> Figure:
             look = {"color": PALETTE[place % 8], "marker": MARKERS[place % 8], "linestyle": "none"}
             panel.plot(of_rate[x], of_rate[y], markersize=3.5, alpha=0.7, label=f"rate {rate:g}", **look)
         panel.set(title={"trained": "as trained", "rescaled": "after a random rescale"}[form], xlabel=NAMES[x])
-        panel.set_xscale("linear" if x in ("bound", "gap") else "log")
+        panel.set(xscale=_scale(x), yscale=_scale(y))
+        for axis, name in ((panel.xaxis, x), (panel.yaxis, y)):
+            if name in LOGARITHMIC:
+                plain_log(axis)
     panels[0].set_ylabel(NAMES[y])
     panels[0].legend(fontsize=7)
     count, seeds = len(members) // len(forms), members.seed.nunique()
@@ -111,6 +116,10 @@ def concordances(table: pd.DataFrame) -> Figure:
     return titled(
         figure, f"Do two quantities rank networks alike? Small: seeds ({counted([table.seed.nunique()])}); large: mean."
     )
+
+
+def _scale(name: str) -> str:
+    return "log" if name in LOGARITHMIC else "linear"
 
 
 def _strip(axes: Axes, place: int, values: pd.Series, look: int) -> None:

@@ -73,8 +73,9 @@ def linear_network(chosen: CriticalPoints, seed: int) -> tuple[LinearNetwork, li
 def orbits(chosen: CriticalPoints, seed: int) -> list[CatalogueEntry]:
     """The catalogue, each entry measured at a random point of its orbit."""
     surface, values, left, right = linear_network(chosen, seed)
-    mixing = _generator(seed, 1001).standard_normal((chosen.bottleneck, chosen.bottleneck))
-    mixing = torch.eye(chosen.bottleneck, dtype=torch.float64) + torch.from_numpy(mixing) / 4
+    generator, size = _generator(seed, 1001), chosen.bottleneck
+    mixing = np.linalg.qr(generator.standard_normal((size, size)))[0] * generator.uniform(0.5, 2, size)
+    mixing = torch.from_numpy(mixing)
     rows = []
     for subset in catalogue.subsets(chosen.modes):
         point = catalogue.representative(subset, left, values, right, mixing)[None]
