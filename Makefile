@@ -4,6 +4,7 @@
 # make check      do the committed results belong to the committed code and settings? (a second)
 # make smoke      the whole pipeline at toy size (a minute or two)
 # make gpu        the GPU profile: larger models, downloaded data
+# make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
 # make lint       style of code and notebooks
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
@@ -15,7 +16,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce check smoke gpu lint
+.PHONY: setup test reproduce check smoke gpu conformance lint
 
 setup: .venv/.ok
 
@@ -46,6 +47,10 @@ gpu: .venv/.ok
 	cp dvc.yaml profiles/gpu/dvc.yaml
 	.venv/bin/dvc repro profiles/gpu/dvc.yaml
 
+# Each tool gets an environment of its own under .conformance/; none becomes a dependency.
+conformance: .venv/.ok
+	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m conformance.build
+
 lint: .venv/.ok
 	.venv/bin/ruff check
-	.venv/bin/ruff format --check src tests benchmarks
+	.venv/bin/ruff format --check src tests benchmarks conformance

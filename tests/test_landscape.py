@@ -331,11 +331,17 @@ def planted(wobble: float = 0.0) -> Frames:
                 | {"lambda_max": largest * own * noise, "lambda_min": -smallest * own**2}
                 | {"residual_max": 0.01 * largest, "residual_min": 0.02 * smallest}
             )
-            # the loss falls to -0.1 and ends at the range above that; norms make the linear fall 0.5
+            # the loss falls to -0.1 and ends at the range above that; a linear loss would fall by 0.5 in every arm
             for length, height in ((0.01, -0.1), (0.02, reach * 0.5 - 0.1)):
                 parts["gradient"].append(
-                    {**run, "length": length, "start_loss": 1.2, "loss": 1.2 + height * own, "gradient_norm": 2.5 * own}
-                    | {"weight_norm": 10.0, "change": change * length / 0.015 * own, "cosine": 0.5}
+                    {
+                        **run,
+                        "length": length,
+                        "start_loss": 1.2,
+                        "loss": 1.2 + height * own,
+                        "gradient_norm": 2.5 * own / largest,
+                    }
+                    | {"weight_norm": 10.0 * largest, "change": change * length / 0.015 * own, "cosine": 0.5}
                 )
             parts["planes"].append({**run, "examples": 9, "loss": 1.0, "nonconvex_share": share})
             if seed == 0 and arm in PLANES:

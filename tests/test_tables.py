@@ -255,6 +255,12 @@ def test_a_cell_has_one_word_for_its_sub_claims():
     cells = frame[frame.row == "Edge of stability"].iloc[0]
     assert (cells.observation_verdict, cells.implication_verdict) == ("mixed", "supported")
     assert frame[frame.row != "Edge of stability"].observation_verdict.isna().all()
+    found.loc[found.verdict == "reversed", "primary"] = "no"
+    rows = layout.claims_document("properties", frame, found).blocks[0].rows
+    (shown,) = [line[3:] for line in rows if line[0] == "Edge of stability"]
+    assert shown[0] == "mixed (primary: 1 supported; all 2: 1 supported, 1 reversed)"
+    assert shown[1] == "supported (primary: 2 supported; all 2: 2 supported)"
+    assert {tuple(line[3:]) for line in rows if line[0] != "Edge of stability"} == {(UNMEASURED, UNMEASURED)}
     with pytest.raises(ValueError, match=r"verdicts about edge; rows of properties: flat_minima"):
         tables.claims_table("properties", empty(Finding), judged("supported", row="edge"))
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 SUPPORTED, NOT_SUPPORTED, REVERSED, INCONCLUSIVE = "supported", "not supported", "reversed", "inconclusive"
+WORDS = (SUPPORTED, NOT_SUPPORTED, REVERSED, INCONCLUSIVE)
 MIXED = "mixed"
 DIRECTIONS = {"higher": 1, "lower": -1}
 ALLOWED = {

@@ -5,9 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from nonconvex.claims import WORDS, overall
 from nonconvex.config import Settings
 from nonconvex.source_tables import LABELS, SOURCE_TABLES, Row, SourceTable
 from nonconvex.summaries import KINDS
+from nonconvex.tables import PARTS
 from nonconvex.typeset import RESTORED, UNMEASURED, Block, Document, half_width, interval, number
 
 Cells = dict[str, Any]  # one row of a frame
@@ -53,7 +55,7 @@ def claims_document(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> Doc
     """The reader's version of `tables.claims_table`: its rows, their sub-claims, and what was found."""
     table, judged = SOURCE_TABLES[name], judged[judged.table == name]
     blocks = [
-        _rows_block(table, frame),
+        _rows_block(table, judged),
         Block("claims", "Sub-claims and verdicts", CLAIM_COLUMNS, [_claim_cells(c) for c in judged.to_dict("records")]),
         _findings_block(table, frame[frame.n.notna()]),
     ]
@@ -69,13 +71,27 @@ def ledger(judged: pd.DataFrame) -> Document:
     return Document("verdicts", "Every claim and its verdict", blocks, [RULE, P_VALUES])
 
 
-def _rows_block(table: SourceTable, frame: pd.DataFrame) -> Block:
-    """The source table as it is, with one word for each of its two cells."""
-    rows = {cells["row"]: cells for cells in frame.to_dict("records")}
-    words = ("observation_verdict", "implication_verdict")
-    body = [[*_source_cells(row), *(_known(rows[row.cells[0]][word]) for word in words)] for row in table.rows]
+def _rows_block(table: SourceTable, judged: pd.DataFrame) -> Block:
+    """The source table as it is, with the verdicts on each of its two cells."""
+    body = [
+        [*_source_cells(row), *(_tally(judged[(judged.row == row.key) & (judged.part == part)]) for part in PARTS)]
+        for row in table.rows
+    ]
     columns = [*table.columns, f"{table.columns[1]}: verdict", f"{table.columns[2]}: verdict"]
     return Block("text", "What the text says, and what the runs say", columns, body)
+
+
+def _tally(judged: pd.DataFrame) -> str:
+    """`mixed (primary: 2 supported; all 9: 7 supported, 1 reversed, 1 inconclusive)`."""
+    if judged.empty:
+        return UNMEASURED
+    primary = _counted(judged[judged.primary == "yes"].verdict) or "none"
+    return f"{overall(judged.verdict)} (primary: {primary}; all {len(judged)}: {_counted(judged.verdict)})"
+
+
+def _counted(words: pd.Series) -> str:
+    counts = {word: int((words == word).sum()) for word in WORDS}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def _claim_cells(claim: Cells) -> list[str]:

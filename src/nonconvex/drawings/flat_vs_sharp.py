@@ -109,7 +109,7 @@ def curvature_by_batch(frames: flat_zoo.Frames) -> Figure:
     seeds = frames["sharpness"].groupby("model").seed.nunique()
     text = (
         f"Curvature by batch size, tuned rates: geometric mean with 95 % t interval over {counted(seeds)} seeds (dots: "
-        "single runs); sizes without a mark never met the level. MLP at equal steps, ResNet at equal epochs."
+        "single runs; at a level, those that met it). MLP at equal steps, ResNet at equal epochs."
     )
     return titled(figure, text)
 

@@ -80,6 +80,9 @@ def along_gradient(frames: Frames) -> Figure:
         for arm in arms:
             _falls(panel, _of(steps, model, arm), LOOKS[arm])
         panel.set(xscale="log", xlabel="length / norm of the weights", ylabel="change of loss (nats)")
+        lengths = sorted(steps.length.unique())
+        panel.set_xticks(lengths, [f"{length:g}" for length in lengths])
+        panel.set_xticks([], minor=True)
         panel.set_yscale("symlog", linthresh=0.1)
     legend(figure, axes)
     seeds = counted(steps.groupby(["model", "arm"]).seed.nunique()) if len(steps) else "n = 0"

@@ -164,7 +164,7 @@ def search(surface: Surface, starts: Tensor, iterations: int, tolerance: float) 
 
 
 def _solved(matrices: Tensor, sides: Tensor) -> Tensor:
-    """Solutions (E, P, 1); NaN where a matrix is singular to rounding: a step that is refused, with more damping next."""
+    """Solutions (E, P, 1); NaN for a matrix that is singular to rounding: a step that is refused and damped more."""
     found, info = torch.linalg.solve_ex(matrices, sides)
     return torch.where(info[:, None, None] == 0, found, torch.nan)
 

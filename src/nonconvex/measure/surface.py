@@ -1,4 +1,6 @@
-"""Filter normalisation (Li et al. 2018; checked against the authors' code): surfaces and curvature that rescaling a filter does not change.
+"""Filter normalisation (Li et al. 2018): surfaces and curvature that rescaling a filter does not change.
+
+What is normalised, and that biases are left out, was checked against the authors' code.
 
 A filter is everything that feeds one output: a slice W[i] of a convolution kernel, a row of a matrix. Its direction
 is drawn with independent normal entries and scaled to the filter's own norm. Biases and normalisation weights, which
