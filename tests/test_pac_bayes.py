@@ -117,13 +117,14 @@ def test_no_noise_gives_the_network_and_each_member_its_own_deviation():
 def test_errors_are_means_over_examples_and_repeats():
     _, params = networks(1)
     x, y = inputs(1500), torch.zeros(1, 1500, dtype=torch.int64)
-    both = gibbs_errors(params, x, y, 0.5, 1, torch.Generator().manual_seed(0))
-    other = gibbs_errors(params, x, 1 - y, 0.5, 1, torch.Generator().manual_seed(0))
+    both = gibbs_errors(params, x, y, 0.5, 3, torch.Generator().manual_seed(0))
+    other = gibbs_errors(params, x, 1 - y, 0.5, 3, torch.Generator().manual_seed(0))
     assert both + other == 1
 
 
 def test_rescale_changes_weights_and_no_output():
     network, params = networks(3)
+    params = {name: value + 0.1 for name, value in params.items()}  # biases start at zero
     x = inputs(20).expand(3, -1, -1)
     changed = rescaled(params, (0.25, 1.0, 8.0))
     torch.testing.assert_close(network(changed, x), network(params, x), rtol=1e-4, atol=1e-6)
@@ -186,14 +187,15 @@ def settings(**changes):
 
 def test_least_bound_is_the_least_of_the_grid():
     _, params = networks(2)
-    prior = {name: value + 0.01 for name, value in params.items()}
+    prior = {name: value + 0.5 for name, value in params.items()}  # so far that only the largest deviation will do
     x = inputs(300).expand(2, -1, -1)
     y = torch.ones(2, 300, dtype=torch.int64)
     found = least(settings(), population.Draws(x, y), params, prior, torch.Generator().manual_seed(0))
     size = sum(value[0].numel() for value in params.values())
     for i in range(2):
         sigma = found["deviation"][i]
-        divergence = size * 0.01**2 / (2 * sigma**2)
+        assert (found["grid_place"][i], sigma) == (2, 1.0)
+        divergence = size * 0.5**2 / (2 * sigma**2)
         assert found["divergence"][i] == pytest.approx(divergence, rel=1e-3)
         risk = bounds.from_draws(found["gibbs_error"][i], 600, 0.01 / 3)
         assert found["bound"][i] == pytest.approx(
