@@ -37,6 +37,16 @@ def test_masses_are_the_shares_of_eigenvalues():
         assert mass.standard_error[0] < 0.02
 
 
+def test_the_standard_error_of_a_full_rule_is_that_of_its_distribution():
+    """Over many probes the sample spread and the Beta distribution's agree; over few it is never below the latter."""
+    found = density(planted(EIGENVALUES), iterations=12, probes=3000).mass(6.9, 7.1)
+    expected = (2 * (1 / 12) * (11 / 12) / 14) ** 0.5 / 3000**0.5
+    assert abs(found.standard_error[0] / expected - 1) < 0.1
+    few = density(planted(EIGENVALUES), iterations=12, probes=2).mass(6.9, 7.1)
+    share = few.value[0]
+    assert few.standard_error[0] >= (2 * share * (1 - share) / 14 / 2).sqrt() - 1e-12
+
+
 def test_repeated_eigenvalues_and_the_zero_matrix_exhaust_the_space_without_harm():
     """Weights belong to eigenvalues that are there; what rounding adds has none."""
     eye = density(planted(torch.ones(6, dtype=torch.float64)), iterations=6, probes=5)

@@ -18,19 +18,29 @@ EXHAUSTED = 1e-10  # of the largest |eigenvalue| so far; float64. What is smalle
 
 @dataclass(frozen=True)
 class Density:
-    """Nodes and weights (E, probes, m), in float64, of a quadrature rule per probe; a probe's weights add up to one."""
+    """Nodes and weights (E, probes, m), in float64, of a quadrature rule per probe; a probe's weights add up to one.
+
+    `size` is P, the number of eigenvalues.
+    """
 
     nodes: Tensor
     weights: Tensor
+    size: int
 
     def mass(self, low: float, high: float) -> Estimate:
-        """Share of the eigenvalues in [low, high], with its standard error over the probes."""
+        """Share of the eigenvalues in [low, high], with its standard error over the probes.
+
+        A random direction has Beta(Ps/2, P(1-s)/2) of its square in a subspace that holds the share s. Few draws of so
+        skewed a variable understate their spread, so the error is the larger of theirs and that distribution's.
+        """
         inside = (self.nodes >= low) & (self.nodes <= high)
         samples = (self.weights * inside).sum(2)
-        probes = samples.shape[1]
-        count = torch.full_like(samples[:, 0], probes, dtype=torch.int64)
-        error = samples.std(1) / probes**0.5
-        return Estimate(samples.mean(1), "stochastic lanczos quadrature", standard_error=error, iterations=count)
+        probes, share = samples.shape[1], samples.mean(1)
+        # Var = 2 s (1 - s) / (P + 2)
+        spread = torch.sqrt(2 * share * (1 - share).clamp(min=0) / (self.size + 2))
+        error = torch.maximum(samples.std(1), spread) / probes**0.5
+        count = torch.full_like(share, probes, dtype=torch.int64)
+        return Estimate(share, "stochastic lanczos quadrature", standard_error=error, iterations=count)
 
 
 def density(operator: Operator, iterations: int = 50, probes: int = 10, seed: int = 0) -> Density:
@@ -40,7 +50,7 @@ def density(operator: Operator, iterations: int = 50, probes: int = 10, seed: in
     starts = (gaussian(operator.like, seed, f"density {probe}") for probe in range(probes))
     rules = [_rule(operator, start, min(iterations, operator.shape[1])) for start in starts]
     nodes, weights = (torch.stack(parts, 1) for parts in zip(*rules, strict=True))
-    return Density(nodes, weights)
+    return Density(nodes, weights, operator.shape[1])
 
 
 def _rule(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
