@@ -5,6 +5,7 @@ from types import SimpleNamespace as Bag
 import numpy as np
 
 from nonconvex import plan
+from nonconvex.judging import Verdict
 from nonconvex.paths import Results
 from nonconvex.records import Barrier, CurvePoint, MeasurementRow, PathPoint, Run, write
 from nonconvex.summaries import FLATNESS
@@ -31,12 +32,13 @@ def settings() -> Bag:
 
 
 def fabricate(files: Results, asked: Bag) -> None:
-    """Write all records of a profile. Every run of resnet/sam/wsd diverges, and one of warmup's."""
+    """Write all records of a profile; no claim is judged. Every run of resnet/sam/wsd diverges, and one of warmup's."""
     for number, model in enumerate(asked.grid.models):
         for place, strategy in enumerate(asked.grid.strategies):
             rng = np.random.default_rng([number, place])
             _stage(files, asked, model, strategy, rng)
         _paths(files, asked, model, np.random.default_rng(number))
+    write(files.verdicts(), [], Verdict)
 
 
 def _stage(files: Results, asked: Bag, model: str, strategy: str, rng: np.random.Generator) -> None:

@@ -216,7 +216,7 @@ def test_the_notebook_runs_on_complete_records(files, monkeypatch, name):
     if name == "figures":
         assert len(set(saved)) == 12 and {path.parent.name for path in saved} == {"figures"}
     else:
-        assert len(list((files.folder / "tables").iterdir())) == 5 * 3 and files.metrics.is_file()
+        assert len(list((files.folder / "tables").iterdir())) == 6 * 3 and files.metrics.is_file()
 
 
 @pytest.mark.parametrize("axis", ["schedule", "strategy", "kind"])
