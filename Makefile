@@ -2,7 +2,7 @@
 # make test       the test suite, as CI runs it
 # make reproduce  run the whole default profile again and hold its tables against the committed ones
 # make check      do the committed results belong to the committed code and settings? (a second)
-# make smoke      the whole pipeline at toy size (a minute or two)
+# make smoke      the whole pipeline at toy size (four minutes)
 # make gpu        the GPU profile: larger models, downloaded data
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
 # make lint       style of code and notebooks
