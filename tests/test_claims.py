@@ -120,6 +120,9 @@ def test_a_ledger_is_read(tmp_path):
         ({"kind": "equivalence", "margin": 0, "gates": []}, "margin 0 found"),
         ({"kind": "equivalence"}, "are for contrasts"),
         ({"seeds": 1}, "seeds 1 found"),
+        ({"seeds": "10"}, "seeds '10' found"),
+        ({"margin": float("inf")}, "margin inf found"),
+        ({"row": "sam_"}, "row 'sam_' found, sgd_noise or warmup"),
         ({"gates": ["unheard_of"]}, "gate 'unheard_of' found"),
         ({"verdict": "supported"}, "unknown keys ['verdict']"),
     ],
@@ -142,3 +145,27 @@ def test_a_missing_key_is_named(tmp_path):
 def test_sub_claims_that_differ_are_mixed():
     assert overall(["supported", "supported"]) == "supported"
     assert overall(["supported", "reversed"]) == "mixed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("claims:\n", "claims:\n  sam.equal_steps.resnet: {}\n", "sam.equal_steps.resnet more than once"),
+        ("pilots:", "pilot:", "['claims', 'gates', 'pilot'] found, the mappings pilots, gates, claims allowed"),
+        ("low: 1", "", "gate rate_interior: no limit found"),
+        ("claims:", "claims: [", "claims.yaml: "),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, old, new, message):
+    """A claim written twice would otherwise be judged by whichever stands last."""
+    path = written(tmp_path / "claims.yaml")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ClaimError) as error:
+        read(path)
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ClaimError, match=r"claims\.yaml"):
+        read(tmp_path / "claims.yaml")

@@ -116,3 +116,12 @@ def test_the_forest_shows_effects_over_margins_and_leaves_out_what_has_no_interv
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "d"]
     shown = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in axes.containers}
     assert shown["supported"] == [[pytest.approx(3.4), 0], [REACH, 1]] and shown["inconclusive"] == [[0, 2]]
+
+
+def test_evidence_that_two_notebooks_write_is_refused(tmp_path):
+    """Replicates counted twice would narrow the interval."""
+    files = Results(tmp_path, "cpu")
+    for notebook in ("strategy_sam", "strategy_swa"):
+        records.write(files.effects(notebook), [Effect(CLAIM.name, "claim", 3, 0.5)])
+    with pytest.raises(ClaimError, match="found in two files"):
+        evidence(files)

@@ -5,6 +5,7 @@ effect of interest, in the effect's unit), the number of replicates and gates (c
 cannot decide). `nonconvex.judging` applies the rule to what the notebooks found.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -12,17 +13,21 @@ from typing import Any
 
 import yaml
 
+from nonconvex.axes import UniqueKeys
+from nonconvex.source_tables import SOURCE_TABLES
+
 SUPPORTED, NOT_SUPPORTED, REVERSED, INCONCLUSIVE = "supported", "not supported", "reversed", "inconclusive"
 WORDS = (SUPPORTED, NOT_SUPPORTED, REVERSED, INCONCLUSIVE)
 MIXED = "mixed"
 DIRECTIONS = {"higher": 1, "lower": -1}
 ALLOWED = {
-    "table": ("properties", "factors", "strategies", "schedules", "prose"),
+    "table": tuple(SOURCE_TABLES),
     "part": ("observation", "implication"),
     "kind": ("contrast", "equivalence"),
     "direction": tuple(DIRECTIONS),
     "primary": (True, False),
 }
+SECTIONS = ("pilots", "gates", "claims")
 CONTROLS = ("same_arm", "shuffled_labels")  # gates that are contrasts themselves, with nothing to find
 
 
@@ -38,6 +43,12 @@ class Gate:
     statement: str
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.low is None and self.high is None:
+            raise ClaimError(
+                f"gate {self.name}: no limit found, low, high or both allowed; without one it always holds"
+            )
 
     def holds(self, value: float | None) -> bool:
         """False for a value that could not be measured (None or NaN)."""
@@ -75,11 +86,16 @@ class Claim:
     def __post_init__(self) -> None:
         for key, allowed in ALLOWED.items():
             _allow(self.name, key, getattr(self, key), allowed)
-        number = isinstance(self.margin, int | float) and self.margin >= 0
+        _allow(self.name, "row", self.row, [row.key for row in SOURCE_TABLES[self.table].rows])
+        number = isinstance(self.margin, int | float) and 0 <= self.margin < math.inf
         if not number or (self.kind == "equivalence" and self.margin == 0):
-            raise ClaimError(f"{self.name}: margin {self.margin} found, a number >= 0 (equivalence: > 0) allowed")
-        if self.seeds < 2:
-            raise ClaimError(f"{self.name}: seeds {self.seeds} found, 2 or more allowed: one has no interval")
+            raise ClaimError(
+                f"{self.name}: margin {self.margin} found, a finite number >= 0 (equivalence: > 0) allowed"
+            )
+        if not isinstance(self.seeds, int) or self.seeds < 2:
+            raise ClaimError(
+                f"{self.name}: seeds {self.seeds!r} found, a whole number from 2 allowed: one has no interval"
+            )
         if self.kind == "equivalence" and set(self.gates) & set(CONTROLS):
             raise ClaimError(f"{self.name}: gates {', '.join(CONTROLS)} are for contrasts, found at an equivalence")
 
@@ -133,17 +149,27 @@ def overall(verdicts: Iterable[str]) -> str:
 def read(path: Path) -> Ledger:
     """The ledger in a YAML file with the keys pilots, gates and claims; the latter two map names to fields.
 
-    Raises ClaimError naming the claim or gate and what is missing, unknown or not allowed.
+    Raises ClaimError naming the file, claim or gate and what is missing, unknown, double or not allowed.
     """
-    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    content = _sections(path)
     gates = {name: _built(Gate, name, entry) for name, entry in content["gates"].items()}
-    claims = tuple(
-        _built(Claim, name, {**e, "gates": tuple(e.get("gates", ()))}) for name, e in content["claims"].items()
-    )
+    entries = {name: {**entry, "gates": tuple(entry.get("gates", ()))} for name, entry in content["claims"].items()}
+    claims = tuple(_built(Claim, name, entry) for name, entry in entries.items())
     for claim in claims:
         for gate in claim.gates:
             _allow(claim.name, "gate", gate, (*CONTROLS, *gates))
     return Ledger(claims, gates, content["pilots"])
+
+
+def _sections(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise ClaimError(f"{path}: {error}") from None
+    found = sorted(content) if isinstance(content, dict) else type(content).__name__
+    if found != sorted(SECTIONS) or not all(isinstance(part, dict) for part in content.values()):
+        raise ClaimError(f"{path}: {found} found, the mappings {', '.join(SECTIONS)} allowed")
+    return content
 
 
 def _built(kind: type, name: str, entry: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from nonconvex.axes import Axis, Count, Positive, Seeds, Share
+from nonconvex.axes import Axis, Count, Positive, Seeds, Share, UniqueKeys, refuse_repeats
 from nonconvex.study_settings import Properties
 
 ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
@@ -48,7 +48,7 @@ class Grid(Axis):
     @model_validator(mode="after")
     def _baseline_in_grid(self) -> "Grid":
         for axis in ("models", "schedules", "strategies"):
-            _refuse_repeats(axis, getattr(self, axis))
+            refuse_repeats(axis, getattr(self, axis))
         if self.baseline.schedule not in self.schedules or self.baseline.strategy not in self.strategies:
             raise ValueError("baseline must name a schedule and a strategy of the grid")
         return self
@@ -69,7 +69,7 @@ class SeedLists(Axis):
     @model_validator(mode="after")
     def _disjoint(self) -> "SeedLists":
         for name in ("reported", "cross", "connected", "tuning"):
-            _refuse_repeats(name, getattr(self, name))
+            refuse_repeats(name, getattr(self, name))
         for name in ("cross", "connected"):
             if not set(getattr(self, name)) <= set(self.reported):
                 raise ValueError(f"{name} must be among the reported seeds {list(self.reported)}")
@@ -176,26 +176,12 @@ class Settings(Axis):
 def read(path: str | Path) -> Settings:
     """The settings in a YAML file. Raises ConfigError naming the file, the key, what was found and what is allowed."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
         return Settings.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, instead of letting the last one win."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        _refuse_repeats("keys", keys)
-        return super().construct_mapping(node, deep)
-
-
-def _refuse_repeats(name: str, values) -> None:
-    if repeated := sorted({str(value) for value in values if list(values).count(value) > 1}):
-        raise ValueError(f"{name} holds {', '.join(repeated)} more than once")
 
 
 def _explain(error: dict) -> str:

@@ -137,5 +137,10 @@ def _with_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _all(paths: Sequence[Path], kind: type) -> pd.DataFrame:
+    """The rows of all files. ClaimError where two notebooks write the same one: it would count twice."""
     frames = [records.read(path, kind) for path in paths]
-    return pd.concat(frames, ignore_index=True) if frames else records.empty(kind)
+    rows = pd.concat(frames, ignore_index=True) if frames else records.empty(kind)
+    if (twice := rows.duplicated(list(kind.KEY))).any():
+        names = ", ".join(sorted(set(rows[twice].claim)))
+        raise ClaimError(f"evidence on {names} found in two files, one allowed")
+    return rows

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from nonconvex.measure.estimate import Estimate, gaussian
 from nonconvex.measure.operators import Operator
 
-EXHAUSTED = 1e-10  # of the largest |eigenvalue| so far; float64. What is smaller is rounding, and the rule is exact
+TINY = 1e-37  # for `normalize`: a zero vector stays zero, any other gets length one
+# share of the largest entry so far below which a coupling is rounding, and the rule exact
+EXHAUSTED = {torch.float64: 1e-10, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,8 @@ def _rule(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor
 
     Where the Krylov space is exhausted the coupling to what follows is set to zero, and with it the weights there.
     """
-    basis = _unit(start)[:, None]
+    basis = normalize(start, eps=TINY)[:, None]
     tridiagonal = start.new_zeros(len(start), steps, steps, dtype=torch.float64)
-    rounding = torch.finfo(start.dtype).eps / torch.finfo(torch.float64).eps * EXHAUSTED
     for step in range(steps):
         image = operator @ basis[:, step]
         tridiagonal[:, step, step] = (image * basis[:, step]).sum(1).double()
@@ -68,13 +70,8 @@ def _rule(operator: Operator, start: Tensor, steps: int) -> tuple[Tensor, Tensor
             for _ in range(2):  # twice is enough (Parlett 1998, sec. 6.9)
                 image = image - ((basis @ image[..., None])[..., 0][:, None] @ basis)[:, 0]
             coupling = image.norm(dim=1)
-            alive = coupling > min(rounding, 1e-3) * tridiagonal.abs().amax((1, 2)).to(coupling)
+            alive = coupling > EXHAUSTED[start.dtype] * tridiagonal.abs().amax((1, 2)).to(coupling)
             tridiagonal[:, step + 1, step] = torch.where(alive, coupling, 0.0).double()
-            basis = torch.cat([basis, _unit(image)[:, None]], 1)
+            basis = torch.cat([basis, normalize(image, eps=TINY)[:, None]], 1)
     nodes, vectors = torch.linalg.eigh(tridiagonal)  # of the lower triangle
     return nodes, vectors[:, 0].square()
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """Rows (E, P) of length one; a zero row stays zero."""
-    return torch.nan_to_num(vectors / vectors.norm(dim=1, keepdim=True))
