@@ -265,6 +265,15 @@ def test_a_cell_has_one_word_for_its_sub_claims():
         tables.claims_table("properties", empty(Finding), judged("supported", row="edge"))
 
 
+def test_what_no_replicate_has_is_not_said_to_have_diverged():
+    """A run may also have missed the level at which it was to be measured."""
+    claim = judged("inconclusive").assign(n=0, estimate=None, low=None, high=None)
+    found = pd.DataFrame([Finding("properties", "edge_of_stability", "mlp", "ratio", None, None, None, 0, "eos")])
+    frame = tables.claims_table("properties", found, claim)
+    text = typeset.markdown(layout.claims_document("properties", frame, claim))
+    assert text.count("| no replicate |") == 2 and "diverged" not in text
+
+
 def test_every_claim_stands_in_the_ledger_with_its_failed_gates():
     found = judged("supported", "inconclusive")
     text = typeset.markdown(layout.ledger(found))

@@ -10,7 +10,7 @@ from nonconvex.config import Settings
 from nonconvex.source_tables import LABELS, SOURCE_TABLES, Row, SourceTable
 from nonconvex.summaries import KINDS
 from nonconvex.tables import PARTS
-from nonconvex.typeset import RESTORED, UNMEASURED, Block, Document, half_width, interval, number
+from nonconvex.typeset import NOTHING, RESTORED, UNMEASURED, Block, Document, half_width, interval, number
 
 Cells = dict[str, Any]  # one row of a frame
 FLATNESS = {
@@ -102,13 +102,18 @@ def _claim_cells(claim: Cells) -> list[str]:
         row.label,
         f"{claim['statement']}{primary}",
         claim["bed"],
-        interval(*(claim[key] for key in ("estimate", "low", "high", "n"))),
+        _measured(claim, "estimate"),
         f"{number(claim['margin'])} {claim['unit']}",
         f"{claim['n']} of {claim['seeds']}",
         claim["verdict"],
         _text(claim["gates_failed"]),
         claim["notebook"],
     ]
+
+
+def _measured(cells: Cells, name: str) -> str:
+    """The number with its interval; NOTHING where no replicate has one, for whatever reason its gates give."""
+    return interval(*(cells[key] for key in (name, "low", "high", "n"))) if cells["n"] else NOTHING
 
 
 def _text(value: object) -> str:
@@ -121,7 +126,7 @@ def _findings_block(table: SourceTable, frame: pd.DataFrame) -> Block:
         [
             _source(table, cells).label,
             *(_known(cells[key]) for key in ("model", "quantity")),
-            _interval(cells, ""),
+            _measured(cells, "mean"),
             _known(cells["n"]),
             _known(cells["notebook"]),
         ]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 UNMEASURED = "not measured yet"
+NOTHING = "no replicate"  # measured, but no replicate has the number
 RESTORED = "†"  # behind a formula that the source text lost and we put back
 QUANTITY = re.compile(r"(.*?)_?(mean|low|high|p|n)")
 MATH = re.compile(r"(\$[^$]*\$)")
-NUMBER = re.compile(rf"[-\d]|{UNMEASURED}|diverged|baseline")
+NUMBER = re.compile(rf"[-\d]|{UNMEASURED}|{NOTHING}|diverged|baseline")
 LONG = 30  # characters from which a column is set as a paragraph
 SPECIAL = {character: rf"\{character}" for character in "&%#_{}$"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
