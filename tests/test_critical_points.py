@@ -13,7 +13,7 @@ from nonconvex.contrasts import critical_points as contrasts
 from nonconvex.measure import catalogue, critical, ensembles
 from nonconvex.measure.critical import LinearNetwork, TanhNetwork
 from nonconvex.studies import critical_points as study
-from nonconvex.study_settings import CriticalPoints
+from nonconvex.study_settings.properties import CriticalPoints
 
 CLOSED = {  # science of the project: found at 60 digits, N = 2 and 3 agree with the literature
     1: 1 / 2,

@@ -18,7 +18,8 @@ from nonconvex.optimizers import AdamW, Sgd
 from nonconvex.strategies.base import Strategy
 from nonconvex.studies import edge_of_stability as study
 from nonconvex.studies.trajectories import branched, evenly, pushed, readings, rounded
-from nonconvex.study_settings import Descent, Lanczos, RateChange
+from nonconvex.study_settings.base import Lanczos
+from nonconvex.study_settings.properties import Descent, RateChange
 
 EXACT = Lanczos(iterations=30, tolerance=1e-3)
 SMOKE = FOLDER.parent / "profiles" / "smoke" / "params.yaml"

@@ -31,7 +31,7 @@ from nonconvex.optimizers import Sgd
 from nonconvex.strategies.base import Strategy
 from nonconvex.studies import batch_arms
 from nonconvex.studies.flat_vs_sharp import random_factor
-from nonconvex.study_settings import FlatVsSharp
+from nonconvex.study_settings.properties import FlatVsSharp
 
 SIZES = {"mlp": (16, 64, 1024), "resnet": (32, 256)}
 

@@ -18,7 +18,7 @@ from nonconvex.measure.barriers import Profile
 from nonconvex.observations.mode_connectivity import Along, Endpoint, Height
 from nonconvex.schedules import cosine
 from nonconvex.studies import mode_connectivity as study
-from nonconvex.study_settings import Band, Connected, ModeConnectivity
+from nonconvex.study_settings.properties import Band, Connected, ModeConnectivity
 
 SMOKE = Path(__file__).resolve().parents[1] / "profiles" / "smoke" / "params.yaml"
 

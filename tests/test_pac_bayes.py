@@ -18,7 +18,7 @@ from nonconvex.models.mlp import Mlp
 from nonconvex.models.stacked import stack
 from nonconvex.studies import bound_family, population
 from nonconvex.studies.pac_bayes import least
-from nonconvex.study_settings import PacBayes
+from nonconvex.study_settings.properties import PacBayes
 
 SHARE = st.floats(0, 1)
 

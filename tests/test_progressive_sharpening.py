@@ -13,7 +13,8 @@ from nonconvex.contrasts import progressive_sharpening as contrasts
 from nonconvex.data.splits import FOLDER
 from nonconvex.observations.progressive_sharpening import FlowPoint, FlowRun, SgdPoint
 from nonconvex.studies import progressive_sharpening as study
-from nonconvex.study_settings import Decay, Flow, Lanczos
+from nonconvex.study_settings.base import Lanczos
+from nonconvex.study_settings.properties import Decay, Flow
 
 SMOKE = FOLDER.parent / "profiles" / "smoke" / "params.yaml"
 SEEDS, STEPS = range(3), np.arange(0, 101, 5)

@@ -13,13 +13,15 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from nonconvex.axes import Axis, Count, Positive, Seeds, Share, UniqueKeys, refuse_repeats
-from nonconvex.study_settings import Properties
+from nonconvex.study_settings import Factors, Properties, Rates
+from nonconvex.study_settings.base import Study
 
 ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
 ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "one_cycle", "inverse_sqrt", "linear"]
 StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
+STUDY_SECTIONS = ("properties", "factors", "rates")
 
 
 class ConfigError(ValueError):
@@ -163,6 +165,8 @@ class Settings(Axis):
     measure: dict[ModelName, FlatnessSettings]
     connectivity: dict[ModelName, ConnectivitySettings]
     properties: Properties
+    factors: Factors
+    rates: Rates
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -171,6 +175,11 @@ class Settings(Axis):
             if missing := set(self.grid.models) - set(getattr(self, section)):
                 raise ValueError(f"{section} has no section for {', '.join(sorted(missing))}, which grid.models names")
         return self
+
+    @property
+    def studies(self) -> dict[str, Study]:
+        """The settings of every study by its name."""
+        return {name: study for section in STUDY_SECTIONS for name, study in getattr(self, section)}
 
 
 def read(path: str | Path) -> Settings:

@@ -23,13 +23,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import yaml
-from nbformat import NotebookNode
+# nbformat and papermill import a grammar of URLs, a second's worth in every stage, only to check optional formats
+sys.modules.setdefault("rfc3987_syntax", None)
 
-from nonconvex import config
-from nonconvex.progress import VARIABLE, followed
-from nonconvex.stable import stable
+import nbformat  # noqa: E402
+import yaml  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
+
+from nonconvex import config  # noqa: E402
+from nonconvex.progress import VARIABLE, followed  # noqa: E402
+from nonconvex.stable import stable  # noqa: E402
 
 LOGS = Path("logs")
 PACKAGE = Path(__file__).resolve().parents[1]  # the kernel imports the package that the runner is part of
@@ -156,8 +159,7 @@ def _execute(source: Path, partial: Path, parameters: dict[str, Any], name: str)
 
 
 def _papermill():
-    """papermill, imported when it is needed and without a second's worth of optional URL grammar."""
-    sys.modules.setdefault("rfc3987_syntax", None)
+    """papermill, imported when it is needed."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # or an interrupt prints pages of plumbing
     import papermill
 

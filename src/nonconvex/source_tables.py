@@ -327,6 +327,35 @@ PROSE = SourceTable(
             restored=(1, 2),
             short="PAC-Bayes",
         ),
+        Row(
+            "rate_importance",
+            (
+                "The learning rate",
+                "The single most important hyperparameter",
+                "Controls the convergence speed and the type of minimum found",
+            ),
+        ),
+        Row(
+            "noise_scale",
+            (
+                "Noise scale",
+                r"The learning rate controls the noise scale ($g \propto \eta/B$)",
+                "Only the ratio of rate and batch size matters",
+            ),
+            restored=(1,),
+            note="the implication is not a sentence of the text: it is what its formula says if taken at its word",
+        ),
+        Row(
+            "three_phases",
+            (
+                "Three phases of a schedule",
+                r"Warm-up ($t < T_w$): the loss drops rapidly. Stable ($T_w \leq t < T_d$): the model explores, "
+                "escaping shallow minima; most learning happens here",
+                r"Decay ($T_d \leq t \leq T$): settling into a flat minimum; the loss decreases slowly but "
+                "generalization improves",
+            ),
+            restored=(1, 2),
+        ),
     ),
 )
 

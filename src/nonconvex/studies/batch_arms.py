@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nonconvex.observations.flat_vs_sharp import Arm, Trial
-from nonconvex.study_settings import BatchSizes, FlatVsSharp
+from nonconvex.study_settings.properties import BatchSizes, FlatVsSharp
 
 OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 

@@ -23,7 +23,7 @@ from nonconvex.schedules import SCHEDULES
 from nonconvex.strategies.base import Strategy
 from nonconvex.studies.population import Draws, answers, drawn, losses_and_errors, pooled
 from nonconvex.studies.training import with_architecture
-from nonconvex.study_settings import PacBayes
+from nonconvex.study_settings.properties import PacBayes
 from nonconvex.tensors import Params
 
 PLAIN = Strategy()

@@ -22,7 +22,7 @@ from nonconvex.observations.critical_points import (
     SearchCount,
     StalledSearches,
 )
-from nonconvex.study_settings import CriticalPoints
+from nonconvex.study_settings.properties import CriticalPoints
 
 MODELS = ()
 FLAT = 0.9  # r above which a stalled point is gradient-flat (Frye et al. 2021)

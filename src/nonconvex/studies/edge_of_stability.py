@@ -19,7 +19,7 @@ from nonconvex.observations.edge_of_stability import ChangePoint, EdgePoint, Edg
 from nonconvex.optimizers import AdamW, Sgd
 from nonconvex.studies.training import Recipe, cohort
 from nonconvex.studies.trajectories import Probe, branched, evenly, pushed, readings, rounded, smooth_bed
-from nonconvex.study_settings import EdgeOfStability, RateChange
+from nonconvex.study_settings.properties import EdgeOfStability, RateChange
 
 MODELS = ("mlp",)
 PARTS = 2  # cohorts that the seeds of an arm are dealt into

@@ -25,7 +25,7 @@ from nonconvex.plan import dealt
 from nonconvex.progress import counted
 from nonconvex.studies.forks import OTHER_ORDER, Branch, Grown, grown, parting, scheduled, stretched
 from nonconvex.studies.training import with_shuffled_labels
-from nonconvex.study_settings import LinearConnectivityBed
+from nonconvex.study_settings.properties import LinearConnectivityBed
 
 MODELS = ("resnet", "transformer")
 FILES = ("barriers", "points", "lines", "line_points", "averages")

@@ -28,7 +28,7 @@ from nonconvex.models.stacked import Params, Stacked, members, select, stack
 from nonconvex.observations.mode_connectivity import Along, Endpoint, Height
 from nonconvex.plan import dealt
 from nonconvex.studies import training
-from nonconvex.study_settings import Band, Connected
+from nonconvex.study_settings.properties import Band, Connected
 
 MODELS = ("resnet", "transformer")
 COHORT = 13  # pairs whose curves are trained in lockstep

@@ -25,7 +25,7 @@ from nonconvex.schedules import SCHEDULES
 from nonconvex.studies import bound_family
 from nonconvex.studies.population import Draws, answers, drawn, losses_and_errors, pooled
 from nonconvex.studies.training import PLAIN, with_architecture
-from nonconvex.study_settings import PacBayes
+from nonconvex.study_settings.properties import PacBayes
 from nonconvex.tensors import Params
 
 MODELS = ("mlp",)

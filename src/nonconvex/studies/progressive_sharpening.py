@@ -30,7 +30,7 @@ from nonconvex.studies.trajectories import (
     rounded,
     smooth_bed,
 )
-from nonconvex.study_settings import Decay, Flow, ProgressiveSharpening, SgdArms
+from nonconvex.study_settings.properties import Decay, Flow, ProgressiveSharpening, SgdArms
 from nonconvex.train import rate_table
 
 MODELS = ("mlp", "resnet")

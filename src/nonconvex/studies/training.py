@@ -15,7 +15,7 @@ from nonconvex.data.splits import Arrays, permutation
 from nonconvex.evaluation import evaluate, recomputed, shared
 from nonconvex.models.stacked import Stacked, stack
 from nonconvex.optimizers import OPTIMIZERS, AdamW, Sgd
-from nonconvex.schedules import SCHEDULES
+from nonconvex.schedules import SCHEDULES, Factory
 from nonconvex.strategies.base import Strategy
 from nonconvex.tensors import Params
 
@@ -25,11 +25,14 @@ LABELS = 1 << 30  # epoch number of the permutation that shuffles labels: no tra
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the runs of a cohort are trained; what is None is the bed's own. `batch_size=0` is the full batch."""
+    """How the runs of a cohort are trained; what is None is the bed's own. `batch_size=0` is the full batch.
+
+    `schedule` is a name of SCHEDULES or a factory like those there.
+    """
 
     steps: int
     batch_size: int | None = None
-    schedule: str = "constant"
+    schedule: str | Factory = "constant"
     optimizer: Sgd | AdamW | None = None
     strategy: Strategy = PLAIN
 
@@ -44,25 +47,35 @@ class Trained:
 
 
 def cohort(
-    bed: Bed, recipe: Recipe, seeds: Sequence[int], rates: Sequence[float], order: Callable | None = None
+    bed: Bed,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    order: Callable | None = None,
+    schedules: Sequence[str | Factory] | None = None,
 ) -> tuple[Stacked, Params, train.Cohort]:
     """The stacked network at its initial weights, and the loop's view of a run per seed and peak rate.
 
-    `order(step)` gives the seeds of data order where they are not those of the initial weights.
+    `order(step)` gives the seeds of data order where they are not those of the initial weights; `schedules` each
+    member's own schedule where they are not all the recipe's.
     """
     network, params = stack(bed.build, seeds, bed.device)
     size = bed.training.batch_size if recipe.batch_size is None else recipe.batch_size
+    factories = [factory(schedule) for schedule in schedules or [recipe.schedule] * len(rates)]
     made = train.Cohort(
         loss=lambda params, x, y: bed.loss(network(params, x), y).mean(1),
         batch=partial(bed.data.train.batch, batch_size=size) if size else full_batch(bed),
-        rates=train.rate_table([SCHEDULES[recipe.schedule]] * len(rates), rates, recipe.steps, recipe.strategy).to(
-            bed.device
-        ),
+        rates=train.rate_table(factories, rates, recipe.steps, recipe.strategy).to(bed.device),
         order=order or (lambda step: seeds),
         optimizer=recipe.optimizer or OPTIMIZERS[bed.training.optimizer.name](**bed.training.optimizer.options),
         strategy=recipe.strategy.bind(recipe.steps),
     )
     return network, params, made
+
+
+def factory(schedule: str | Factory) -> Factory:
+    """The schedule behind a name of SCHEDULES; a factory stays what it is."""
+    return SCHEDULES[schedule] if isinstance(schedule, str) else schedule
 
 
 def full_batch(bed: Bed) -> Callable[[Sequence[int], int], tuple[Tensor, Tensor]]:
@@ -71,9 +84,15 @@ def full_batch(bed: Bed) -> Callable[[Sequence[int], int], tuple[Tensor, Tensor]
     return lambda seeds, step: (shared(x, len(seeds)), shared(y, len(seeds)))
 
 
-def trained(bed: Bed, recipe: Recipe, seeds: Sequence[int], rates: Sequence[float]) -> Trained:
+def trained(
+    bed: Bed,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    schedules: Sequence[str | Factory] | None = None,
+) -> Trained:
     """A run per seed and peak rate, trained to the end."""
-    network, params, made = cohort(bed, recipe, seeds, rates)
+    network, params, made = cohort(bed, recipe, seeds, rates, schedules=schedules)
     (end,) = deque(train.train(made, train.start(made, params)), maxlen=1)
     return Trained(network, made.strategy.evaluation_params(end.memory, end.params), end.diverged)
 

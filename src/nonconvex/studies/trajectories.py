@@ -17,7 +17,7 @@ from nonconvex.measure.stability import sharpness
 from nonconvex.models.stacked import Stacked, flatten, members, unflatten
 from nonconvex.optimizers import AdamW, Sgd
 from nonconvex.studies.training import with_architecture, with_examples, with_loss
-from nonconvex.study_settings import Lanczos
+from nonconvex.study_settings.base import Lanczos
 from nonconvex.tensors import Params
 
 DIGITS = 4  # significant ones that a trajectory's records keep: what is read from them needs no more

@@ -1,20 +1,11 @@
-"""Settings of the studies behind the rows of the text's tables, one class each."""
+"""Settings of the studies behind the text's first table and its prose on saddles and PAC-Bayes, one class each."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nonconvex.axes import Axis, Count, Positive, Seeds, Share
-
-StudyLoss = Literal["squared_error", "cross_entropy"]
-
-
-class Study(Axis):
-    """`seeds` are the replicates that are reported; whatever is tuned is tuned on `tuning` seeds."""
-
-    seeds: Seeds
-    tuning: Seeds = (1000,)
-
+from nonconvex.axes import Axis, Count, Positive, Share
+from nonconvex.study_settings.base import Lanczos, Study, StudyLoss
 
 Accounting = Literal["tuned_steps", "tuned_epochs", "same_rate_epochs"]
 
@@ -137,13 +128,6 @@ class LinearConnectivityBed(Axis):
 
 class LinearConnectivity(Study):
     beds: dict[Literal["resnet", "transformer"], LinearConnectivityBed]
-
-
-class Lanczos(Axis):
-    """How hard to look for the largest eigenvalue: at most so many products, down to a residual relative to it."""
-
-    iterations: Count = 20
-    tolerance: Positive = 0.02
 
 
 class Descent(Axis):

@@ -1,0 +1,7 @@
+"""Settings of the study of overparameterization."""
+
+from nonconvex.study_settings.base import Study
+
+
+class Overparameterization(Study):
+    """To be filled."""

@@ -1,0 +1,7 @@
+"""Settings of the study of three phases."""
+
+from nonconvex.study_settings.base import Study
+
+
+class ThreePhases(Study):
+    """To be filled."""
