@@ -26,7 +26,7 @@ ROWS = {
     "experiment": "connection experiment studies",
     "reading": "arms claims contrasts judging layout readme source_tables statistics summaries tables typeset",
     "drawing": "drawings figures panels style",
-    "tools": "compare notebook stable",
+    "tools": "compare lanes notebook stable",
 }
 BELOW = {
     "foundation": (),

@@ -67,7 +67,7 @@ def smoked(clone) -> Path:
     shutil.rmtree(clone / "results" / "smoke", ignore_errors=True)
     (clone / SMOKE).with_name("dvc.lock").unlink(missing_ok=True)
     commit(clone)
-    run(clone, "dvc", "repro", SMOKE)
+    run(clone, sys.executable, "-m", "nonconvex.lanes", SMOKE)
     commit(clone)
     return clone
 

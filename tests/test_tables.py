@@ -21,7 +21,7 @@ from nonconvex.paths import Results
 from nonconvex.records import Finding, MeasurementRow, Run, empty, read, write
 from nonconvex.source_tables import LABELS, SOURCE_TABLES
 from nonconvex.summaries import FLATNESS, KINDS, summaries
-from nonconvex.typeset import UNMEASURED, Block, Document
+from nonconvex.typeset import HABIT, UNMEASURED, Block, Document
 
 ASKED = settings()
 NAMES = ("properties", "factors", "prose", "strategies", "schedules", "grid")
@@ -263,6 +263,13 @@ def test_a_cell_has_one_word_for_its_sub_claims():
     assert {tuple(line[3:]) for line in rows if line[0] != "Edge of stability"} == {(UNMEASURED, UNMEASURED)}
     with pytest.raises(ValueError, match=r"verdicts about edge; rows of properties: flat_minima"):
         tables.claims_table("properties", empty(Finding), judged("supported", row="edge"))
+
+
+def test_a_habit_is_no_claim_and_nothing_to_be_measured_yet():
+    frame = tables.claims_table("factors", empty(Finding), UNJUDGED)
+    rows = {line[0]: line[3:] for line in layout.claims_document("factors", frame, UNJUDGED).blocks[0].rows}
+    assert rows["Progressive learning"] == [UNMEASURED, HABIT]
+    assert rows["Initialization"] == [UNMEASURED, UNMEASURED]
 
 
 def test_what_no_replicate_has_is_not_said_to_have_diverged():

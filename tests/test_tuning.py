@@ -69,7 +69,7 @@ def test_responses_are_means_over_seeds_and_empty_where_one_diverged():
     assert means[0.1] == 2.0 and pd.isna(means[0.2])
     arms = pd.DataFrame([tuning.chosen(trials({(1, 0.1): 1.0, (1, 0.2): 2.0})).arm])
     (panel,) = drawing.responses(frame, arms, {"a": "Arm"}).axes
-    assert [line.get_label() for line in panel.get_lines()][0] == "Arm"
+    assert panel.get_lines()[0].get_label() == "Arm"
 
 
 def test_members_may_follow_schedules_of_their_own(bed):

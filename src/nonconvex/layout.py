@@ -10,7 +10,7 @@ from nonconvex.config import Settings
 from nonconvex.source_tables import LABELS, SOURCE_TABLES, Row, SourceTable
 from nonconvex.summaries import KINDS
 from nonconvex.tables import PARTS
-from nonconvex.typeset import NOTHING, RESTORED, UNMEASURED, Block, Document, half_width, interval, number
+from nonconvex.typeset import HABIT, NOTHING, RESTORED, UNMEASURED, Block, Document, half_width, interval, number
 
 Cells = dict[str, Any]  # one row of a frame
 FLATNESS = {
@@ -73,12 +73,14 @@ def ledger(judged: pd.DataFrame) -> Document:
 
 def _rows_block(table: SourceTable, judged: pd.DataFrame) -> Block:
     """The source table as it is, with the verdicts on each of its two cells."""
-    body = [
-        [*_source_cells(row), *(_tally(judged[(judged.row == row.key) & (judged.part == part)]) for part in PARTS)]
-        for row in table.rows
-    ]
+    body = [[*_source_cells(row), *(_verdicts_cell(row, i, judged) for i in range(len(PARTS)))] for row in table.rows]
     columns = [*table.columns, f"{table.columns[1]}: verdict", f"{table.columns[2]}: verdict"]
     return Block("text", "What the text says, and what the runs say", columns, body)
+
+
+def _verdicts_cell(row: Row, part: int, judged: pd.DataFrame) -> str:
+    of_part = judged[(judged.row == row.key) & (judged.part == PARTS[part])]
+    return HABIT if of_part.empty and part + 1 in row.habits else _tally(of_part)
 
 
 def _tally(judged: pd.DataFrame) -> str:

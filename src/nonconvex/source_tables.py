@@ -1,7 +1,8 @@
 """The four tables and the prose of the source text, row by row, with the formulas that its extraction lost put back.
 
 Text cells are the source text's own words; `$...$` is TeX. `restored` holds the cells whose formulas are
-ours, and `note` says what stands behind a row's numbers where its name does not.
+ours, and `note` says what stands behind a row's numbers where its name does not. `habits` holds the cells that say
+what is customary, which no run can settle.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ class Row:
     key: str
     cells: tuple[str, ...]
     restored: tuple[int, ...] = ()  # indices into cells
+    habits: tuple[int, ...] = ()  # likewise
     note: str = ""
     short: str = ""  # label where there is little room
 
@@ -150,6 +152,7 @@ FACTORS = SourceTable(
                 "Warmup + LR decay matches training phases to landscape geometry",
                 "Standard in all large-scale training",
             ),
+            habits=(2,),
         ),
     ),
 )

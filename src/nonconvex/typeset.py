@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 UNMEASURED = "not measured yet"
+HABIT = "a habit, no experiment"
 NOTHING = "no replicate"  # measured, but no replicate has the number
 RESTORED = "†"  # behind a formula that the source text lost and we put back
 QUANTITY = re.compile(r"(.*?)_?(mean|low|high|p|n)")
