@@ -11,21 +11,25 @@ from nonconvex import lanes
 STAGES = yaml.safe_load((Path(__file__).resolve().parents[1] / "dvc.yaml").read_text())["stages"]
 
 
-def test_the_chains_are_the_readings_and_the_connectivity():
+def test_the_chains_are_the_studies_with_their_readings_and_the_grid():
     found = lanes.chains(STAGES)
-    assert found[0] == "connectivity" and len(found) == len(set(found))
-    assert sum(name.startswith("study-") for name in STAGES) == len(found) - 1
-    assert not {"verdicts", "tables", "figures", "settings", "train"} & set(found)
+    assert found[0] == ("train", "connectivity")
+    names = list(itertools.chain(*found))
+    assert len(names) == len(set(names)) and set(names) == set(STAGES) - {
+        "settings", "data", "verdicts", "tables", "figures"
+    }  # fmt: skip
+    assert all(study.startswith("study-") and not reading.startswith("study-") for study, reading in found[1:])
 
 
 def test_every_chain_is_in_one_lane_and_the_lanes_are_even():
-    names = [f"chain-{i}" for i in range(9)]
+    chains = [(f"a-{i}", f"b-{i}") for i in range(9)]
     for count in (1, 2, 3):
-        dealt = lanes.dealt(names, count)
-        assert sorted(itertools.chain(*dealt)) == names
-        loads = [len(lane) + 2 * (names[0] in lane) for lane in dealt]
+        dealt = lanes.dealt(chains, count)
+        assert sorted(itertools.chain(*dealt)) == sorted(itertools.chain(*chains))
+        assert all(lane[lane.index(f"a-{i}") + 1] == f"b-{i}" for lane in dealt for i in range(9) if f"a-{i}" in lane)
+        loads = [len(lane) // 2 + 2 * ("a-0" in lane) for lane in dealt]
         assert max(loads) - min(loads) <= 1
-    assert lanes.dealt(names[:1], 4) == [names[:1]]
+    assert lanes.dealt(chains[:1], 4) == [["a-0", "b-0"]]
 
 
 def test_all_lanes_end_before_a_failure_is_told(monkeypatch, tmp_path):

@@ -3,8 +3,9 @@
     python -m nonconvex.lanes profiles/smoke/dvc.yaml --lanes 2
 
 dvc runs one stage at a time, and a stage of a few seconds spends most of them on starting one process. Here several
-`dvc repro` share the work: first what all stages wait for, then the stages that wait for nothing else, dealt out to
-the lanes, then the rest. dvc's own locks keep them apart. Exit code: that of the first `dvc repro` that fails.
+`dvc repro` share the work: first what all stages wait for, then chains of stages that wait for nothing else, dealt out
+to the lanes, then the rest. A lane runs its stages as single items: checking what another lane reads would take a lock
+that the other lane holds. Exit code: that of the first `dvc repro` that fails.
 """
 
 import argparse
@@ -16,8 +17,7 @@ from pathlib import Path
 import yaml
 
 SHARED = ("settings", "data")
-LONG = "connectivity"  # waits for all training, so that it is the longest of the chains
-GATHERED = "/effects/"  # a stage with such an output ends the chain of its study
+LONG = ("train", "connectivity")  # each stands for many stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,31 +26,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lanes", type=int, default=2)
     options = parser.parse_args(arguments)
     stages = yaml.safe_load(options.pipeline.read_text(encoding="utf-8"))["stages"]
-    for batch in ([list(SHARED)], dealt(chains(stages), options.lanes)):
-        if code := together([[f"{options.pipeline}:{name}" for name in lane] for lane in batch]):
-            return code
-    return together([[str(options.pipeline)]])
+    lanes = [["--single-item", *lane] for lane in named(options.pipeline, dealt(chains(stages), options.lanes))]
+    batches = (named(options.pipeline, [SHARED]), lanes, [[str(options.pipeline)]])
+    return next((code for code in map(together, batches) if code), 0)
 
 
-def chains(stages: dict[str, dict]) -> list[str]:
-    """The last stage of every chain that depends on none of the others, the longest chain first."""
-    outputs = {name: [path for out in stage.get("outs", []) for path in out] for name, stage in stages.items()}
-    return [LONG, *(name for name, paths in outputs.items() if any(GATHERED in path for path in paths))]
+def named(pipeline: Path, lanes: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The stages' names as dvc wants to hear them."""
+    return [[f"{pipeline}:{name}" for name in lane] for lane in lanes]
 
 
-def dealt(names: Sequence[str], lanes: int) -> list[list[str]]:
-    """The names in `lanes` lists; the first, the longest, counts for three."""
+def chains(stages: dict[str, dict]) -> list[tuple[str, ...]]:
+    """Stages in the order in which they have to run, chains that depend on no other, the longest first."""
+    made = {path: name for name, stage in stages.items() for out in stage.get("outs", []) for path in out}
+    studies = {name for path, name in made.items() if "/observations/" in path}
+    found = {name: [made.get(path) for path in stage.get("deps", [])] for name, stage in stages.items()}
+    pairs = [(study, name) for name, sources in found.items() for study in sources if study in studies]
+    return [LONG, *pairs]
+
+
+def dealt(chains: Sequence[Sequence[str]], lanes: int) -> list[list[str]]:
+    """The chains one after the other in `lanes` lists; the first, the longest, counts for three."""
     weights = [0] * lanes
     lists: list[list[str]] = [[] for _ in range(lanes)]
-    for i, name in enumerate(names):
+    for i, chain in enumerate(chains):
         lane = weights.index(min(weights))
-        lists[lane].append(name)
+        lists[lane] += chain
         weights[lane] += 1 if i else 3
     return [names for names in lists if names]
 
 
 def together(lanes: Sequence[Sequence[str]]) -> int:
-    """Run `dvc repro` on every lane's targets at once; all come to an end before the first failure is returned."""
+    """Run `dvc repro` with every lane's arguments at once; all come to an end before the first failure is returned."""
     running = [subprocess.Popen(["dvc", "--wait-for-lock", "repro", *targets]) for targets in lanes]
     return next((code for code in [process.wait() for process in running] if code), 0)
 
