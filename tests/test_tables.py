@@ -54,7 +54,9 @@ def frames(files, summary) -> dict[str, pd.DataFrame]:
 def page(name: str, frame: pd.DataFrame) -> Document:
     if name in tables.CLAIMED:
         return layout.claims_document(name, frame, UNJUDGED)
-    return layout.document(name, frame, ASKED)
+    if name == "grid":
+        return layout.grid_document(frame, ASKED)
+    return layout.arms_document(name, frame, empty(Finding), UNJUDGED, ASKED)
 
 
 @pytest.fixture
@@ -265,6 +267,25 @@ def test_a_cell_has_one_word_for_its_sub_claims():
         tables.claims_table("properties", empty(Finding), judged("supported", row="edge"))
 
 
+def test_schedules_and_strategies_carry_the_verdicts_beside_the_scores(frames):
+    """A schedule's claims are about the columns behind its formula; a strategy's use is a habit or a claim."""
+    claim = judged("supported", "reversed").assign(table="schedules", row="wsd")
+    frame = tables.with_verdicts("schedules", frames["schedules"], claim)
+    assert set(frame[frame.row == "WSD"].observation_verdict) == {"mixed"}
+    assert frame[frame.row != "WSD"].observation_verdict.isna().all() and frame.implication_verdict.isna().all()
+    found = pd.DataFrame([Finding("schedules", "wsd", "mlp", "gap", 0.5, 0.4, 0.6, 10, "nb")])
+    shown = {block.name: block for block in layout.arms_document("schedules", frame, found, claim, ASKED).blocks}
+    assert shown["text"].columns[-2:] == ["Best For: verdict", "Key Parameter: verdict"]
+    (cells,) = [line[-2:] for line in shown["text"].rows if line[0] == "WSD"]
+    assert cells == ["mixed (primary: 1 supported, 1 reversed; all 2: 1 supported, 1 reversed)", UNMEASURED]
+    assert len(shown["claims"].rows) == 2 and shown["findings"].rows[0][:3] == ["WSD", "mlp", "gap"]
+    unjudged = layout.arms_document("strategies", frames["strategies"], empty(Finding), UNJUDGED, ASKED).blocks
+    assert [block.name for block in unjudged] == ["text", "performance", "flatness", "connectivity"]
+    uses = {line[0]: line[-1] for line in unjudged[0].rows}
+    assert uses["Exponential moving average (EMA)"] == HABIT
+    assert uses["Stochastic weight averaging (SWA)"] == UNMEASURED
+
+
 def test_a_habit_is_no_claim_and_nothing_to_be_measured_yet():
     frame = tables.claims_table("factors", empty(Finding), UNJUDGED)
     rows = {line[0]: line[3:] for line in layout.claims_document("factors", frame, UNJUDGED).blocks[0].rows}
@@ -300,7 +321,7 @@ def test_an_arm_whose_runs_all_diverged_is_blank_in_csv_and_said_in_words(frames
     rows = csv.DictReader(io.StringIO(typeset.csv(frames["grid"])))
     lost = next(row for row in rows if (row["model"], row["strategy"], row["schedule"]) == ("resnet", "sam", "wsd"))
     assert (lost["test_loss_mean"], lost["test_loss_n"], lost["diverged"]) == ("", "0", "3")
-    assert "diverged" in typeset.markdown(layout.document("grid", frames["grid"], ASKED))
+    assert "diverged" in typeset.markdown(layout.grid_document(frames["grid"], ASKED))
 
 
 @pytest.mark.parametrize("name", NAMES)

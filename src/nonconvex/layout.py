@@ -1,6 +1,6 @@
 """What a reader sees of a wide table: which columns, in which blocks, in which words."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -46,9 +46,24 @@ PATHS = (
 )
 
 
-def document(name: str, frame: pd.DataFrame, settings: Settings) -> Document:
-    """The reader's version of table `name` of runs, whose full form is `frame`."""
-    return _grid(frame, settings) if name == "grid" else _arms(SOURCE_TABLES[name], frame, settings)
+def arms_document(
+    name: str, frame: pd.DataFrame, found: pd.DataFrame, judged: pd.DataFrame, settings: Settings
+) -> Document:
+    """The reader's version of `tables.schedules` or `tables.strategies`: how each row scored, and what was claimed."""
+    table, judged, found = SOURCE_TABLES[name], judged[judged.table == name], found[found.table == name]
+    rows = frame.to_dict("records")
+    blocks = [
+        _text_block(table, rows, judged, settings.grid.models),
+        _block(table, rows, "performance", "Performance", _performance),
+        _block(table, rows, "flatness", "Flatness of the final iterate", _flatness),
+        _block(table, rows, "connectivity", "Barriers between runs", _test_barriers, _train_barriers),
+        _claims_block(judged),
+        _findings_block(table, found.assign(row=found.row.map({row.key: row.cells[0] for row in table.rows}))),
+    ]
+    notes = [f"{row.cells[0]}: {row.note}." for row in table.rows if row.note] + _lost(table)
+    rule = [] if judged.empty else [RULE]
+    notes = [*rule, INTERVALS, _differences(name, settings), RATES, PATHS, *notes]
+    return Document(name, table.title, [block for block in blocks if block.rows], notes)
 
 
 def claims_document(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> Document:
@@ -56,7 +71,7 @@ def claims_document(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> Doc
     table, judged = SOURCE_TABLES[name], judged[judged.table == name]
     blocks = [
         _rows_block(table, judged),
-        Block("claims", "Sub-claims and verdicts", CLAIM_COLUMNS, [_claim_cells(c) for c in judged.to_dict("records")]),
+        _claims_block(judged),
         _findings_block(table, frame[frame.n.notna()]),
     ]
     return Document(name, table.title, [block for block in blocks if block.rows], [RULE, *_lost(table)])
@@ -73,14 +88,18 @@ def ledger(judged: pd.DataFrame) -> Document:
 
 def _rows_block(table: SourceTable, judged: pd.DataFrame) -> Block:
     """The source table as it is, with the verdicts on each of its two cells."""
-    body = [[*_source_cells(row), *(_verdicts_cell(row, i, judged) for i in range(len(PARTS)))] for row in table.rows]
-    columns = [*table.columns, f"{table.columns[1]}: verdict", f"{table.columns[2]}: verdict"]
-    return Block("text", "What the text says, and what the runs say", columns, body)
+    body = [[*_source_cells(row), *_verdict_cells(table, row, judged)] for row in table.rows]
+    return Block("text", "What the text says, and what the runs say", [*table.columns, *_verdict_columns(table)], body)
 
 
-def _verdicts_cell(row: Row, part: int, judged: pd.DataFrame) -> str:
-    of_part = judged[(judged.row == row.key) & (judged.part == PARTS[part])]
-    return HABIT if of_part.empty and part + 1 in row.habits else _tally(of_part)
+def _verdict_columns(table: SourceTable) -> list[str]:
+    return [f"{table.columns[column]}: verdict" for column in table.judged]
+
+
+def _verdict_cells(table: SourceTable, row: Row, judged: pd.DataFrame) -> Iterator[str]:
+    for part, column in zip(PARTS, table.judged, strict=True):
+        of_part = judged[(judged.row == row.key) & (judged.part == part)]
+        yield HABIT if of_part.empty and column in row.habits else _tally(of_part)
 
 
 def _tally(judged: pd.DataFrame) -> str:
@@ -94,6 +113,11 @@ def _tally(judged: pd.DataFrame) -> str:
 def _counted(words: pd.Series) -> str:
     counts = {word: int((words == word).sum()) for word in WORDS}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _claims_block(judged: pd.DataFrame) -> Block:
+    cells = [_claim_cells(claim) for claim in judged.to_dict("records")]
+    return Block("claims", "Sub-claims and verdicts", CLAIM_COLUMNS, cells)
 
 
 def _claim_cells(claim: Cells) -> list[str]:
@@ -137,27 +161,21 @@ def _findings_block(table: SourceTable, frame: pd.DataFrame) -> Block:
     return Block("findings", "What was measured", columns, rows)
 
 
-def _arms(table: SourceTable, frame: pd.DataFrame, settings: Settings) -> Document:
-    rows = frame.to_dict("records")
-    blocks = [
-        _text_block(table, rows, settings.grid.models),
-        _block(table, rows, "performance", "Performance", _performance),
-        _block(table, rows, "flatness", "Flatness of the final iterate", _flatness),
-        _block(table, rows, "connectivity", "Barriers between runs", _test_barriers, _train_barriers),
-    ]
-    axis, other = ("schedule", "strategy") if table.name == "schedules" else ("strategy", "schedule")
+def _differences(name: str, settings: Settings) -> str:
+    axis, other = ("schedule", "strategy") if name == "schedules" else ("strategy", "schedule")
     fixed, base = (LABELS[a][getattr(settings.grid.baseline, a)] for a in (other, axis))
-    differences = f"The {other} is {fixed}; differences ($\\Delta$) are to the {axis} {base}, paired by seed."
-    notes = [f"{row.cells[0]}: {row.note}." for row in table.rows if row.note] + _lost(table)
-    return Document(table.name, table.title, blocks, [INTERVALS, differences, RATES, PATHS, *notes])
+    return f"The {other} is {fixed}; differences ($\\Delta$) are to the {axis} {base}, paired by seed."
 
 
-def _text_block(table: SourceTable, rows: Sequence[Cells], models: Sequence[str]) -> Block:
-    """The source table as it is, with the test loss beside it."""
+def _text_block(table: SourceTable, rows: Sequence[Cells], judged: pd.DataFrame, models: Sequence[str]) -> Block:
+    """The source table as it is, with the test loss and the verdicts on two of its cells beside it."""
     losses = {(cells["row"], cells["model"]): _interval(cells, "test_loss_") for cells in rows}
-    columns = [*table.columns, *(f"Test loss, {LABELS['model'][model]}" for model in models)]
-    body = [[*_source_cells(row), *(losses[row.cells[0], model] for model in models)] for row in table.rows]
-    return Block("text", "What the text says, and the test loss", columns, body)
+    columns = [*table.columns, *(f"Test loss, {LABELS['model'][model]}" for model in models), *_verdict_columns(table)]
+    body = [
+        [*_source_cells(row), *(losses[row.cells[0], model] for model in models), *_verdict_cells(table, row, judged)]
+        for row in table.rows
+    ]
+    return Block("text", "What the text says, and what the runs say", columns, body)
 
 
 def _block(
@@ -205,8 +223,8 @@ def _barriers(cells: Cells, split: str) -> Cells:
     return {"Split": split} | shown | {"n": _counts(cells[f"barrier_{kind}_{split}_loss_n"] for kind in KINDS)}
 
 
-def _grid(frame: pd.DataFrame, settings: Settings) -> Document:
-    """For each model one block per quantity, schedules down and strategies across."""
+def grid_document(frame: pd.DataFrame, settings: Settings) -> Document:
+    """The reader's version of `tables.grid`: per model and quantity a block, schedules down and strategies across."""
     views: dict[str, tuple[str, Callable[[Cells], str]]] = {
         "loss": ("test loss", lambda cells: _half_width(cells, "test_loss_")),
         "error": ("test error (%)", lambda cells: _half_width(cells, "test_error_", 100)),

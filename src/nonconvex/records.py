@@ -131,10 +131,10 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a notebook found for a row of the text's `properties` or `factors` table, or for its prose."""
+    """What a notebook found for a row of one of the text's tables, or for its prose."""
 
     KEY: ClassVar = ("table", "row", "model", "quantity")
-    table: Literal["properties", "factors", "prose"]
+    table: Literal["properties", "factors", "strategies", "schedules", "prose"]
     row: str
     model: str
     quantity: str

@@ -26,10 +26,13 @@ class Row:
 
 @dataclass(frozen=True)
 class SourceTable:
+    """`judged` are the columns that the two parts of claims, observation and implication, are about."""
+
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    judged: tuple[int, int] = (1, 2)
 
 
 PROPERTIES = SourceTable(
@@ -165,6 +168,7 @@ STRATEGIES = SourceTable(
         Row(
             "sgd_noise",
             ("SGD noise", "Gradient noise provides random perturbation", "Standard training"),
+            habits=(2,),
             note="every arm has minibatch noise; this one adds isotropic noise of the gradient's length",
         ),
         Row(
@@ -174,6 +178,7 @@ STRATEGIES = SourceTable(
                 "Gradually increases LR to avoid early sharp minima",
                 "Transformer pretraining",
             ),
+            habits=(2,),
             short="Warmup",
         ),
         Row(
@@ -183,6 +188,7 @@ STRATEGIES = SourceTable(
                 "Periodic LR increases to escape local basins",
                 "SGDR ([Loshchilov 2017])",
             ),
+            habits=(2,),
             note="the schedule is run once per cycle, so a constant rate is left as it is",
             short="Restarts",
         ),
@@ -193,6 +199,7 @@ STRATEGIES = SourceTable(
                 "Bounds gradient magnitude to prevent overshooting",
                 "RNNs, transformers",
             ),
+            habits=(2,),
             short="Clipping",
         ),
         Row(
@@ -221,6 +228,7 @@ STRATEGIES = SourceTable(
                 "Maintains running average of weights",
                 "Standard in modern training",
             ),
+            habits=(2,),
             short="EMA",
         ),
         Row("none", ("None (not in the text)", "Minibatch training alone", "Baseline"), short="None"),
@@ -301,6 +309,7 @@ SCHEDULES = SourceTable(
             short="Linear",
         ),
     ),
+    judged=(2, 3),
 )
 
 PROSE = SourceTable(

@@ -37,7 +37,7 @@ def claims_table(name: str, found: pd.DataFrame, judged: pd.DataFrame) -> pd.Dat
 
     One row per model and quantity of `found` (records.Finding); `judged` holds records of judging.Verdict.
     """
-    return _with_findings(SOURCE_TABLES[name], found).pipe(_with_verdicts, SOURCE_TABLES[name], judged)
+    return with_verdicts(name, _with_findings(SOURCE_TABLES[name], found), judged)
 
 
 def strategies(summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -48,6 +48,19 @@ def strategies(summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 def schedules(summary: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The text's rows, each under the baseline strategy: one row per schedule and model."""
     return _with_arms(SCHEDULES, "schedule", "strategy", summary, settings)
+
+
+def with_verdicts(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """A table's rows with the columns <part>_verdict behind those of the text: one word for all claims on a cell."""
+    table, judged = SOURCE_TABLES[name], judged[judged.table == name]
+    _refuse_strangers("verdicts", table, judged)
+    keys = frame.row.map({row.cells[0]: row.key for row in table.rows})
+    words = judged.groupby(["part", "row"]).verdict.agg(overall)
+    frame, place = frame.copy(), frame.columns.get_loc("restored") + 1
+    for offset, part in enumerate(PARTS):
+        of_part = words.xs(part) if part in words.index.get_level_values(0) else pd.Series(dtype="str")
+        frame.insert(place + offset, f"{part}_verdict", keys.map(of_part))
+    return frame
 
 
 def grid(summary: pd.DataFrame) -> pd.DataFrame:
@@ -85,19 +98,7 @@ def _with_findings(table: SourceTable, found: pd.DataFrame) -> pd.DataFrame:
     _refuse_strangers("findings", table, found)
     texts = pd.DataFrame([_texts(table, row) | {"key": row.key} for row in table.rows])
     measured = found[["row", *MEASURED]].rename(columns={"row": "key"})
-    return texts.merge(measured, on="key", how="left").astype({"n": "Int64"})
-
-
-def _with_verdicts(frame: pd.DataFrame, table: SourceTable, judged: pd.DataFrame) -> pd.DataFrame:
-    """The columns <part>_verdict, one word for all sub-claims of a row's cell, behind those of the text."""
-    judged = judged[judged.table == table.name]
-    _refuse_strangers("verdicts", table, judged)
-    words = judged.groupby(["part", "row"]).verdict.agg(overall)
-    place = frame.columns.get_loc("restored") + 1
-    for offset, part in enumerate(PARTS):
-        of_part = words.xs(part) if part in words.index.get_level_values(0) else pd.Series(dtype="str")
-        frame.insert(place + offset, f"{part}_verdict", frame.key.map(of_part))
-    return frame.drop(columns="key")
+    return texts.merge(measured, on="key", how="left").astype({"n": "Int64"}).drop(columns="key")
 
 
 def _refuse_strangers(what: str, table: SourceTable, rows: pd.DataFrame) -> None:
