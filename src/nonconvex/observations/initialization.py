@@ -63,9 +63,8 @@ class Gradient:
     layer's outputs; `weights`: the norm of the mean loss's gradient with respect to its weights.
     """
 
-    KEY: ClassVar = ("arm", "phase", "seed", "layer")
+    KEY: ClassVar = ("arm", "seed", "layer")
     arm: str
-    phase: Literal["tuned", "twin"]
     seed: Count
     layer: Count
     activations: float | None

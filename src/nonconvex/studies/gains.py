@@ -140,7 +140,7 @@ def trial(outcome: Outcome) -> TuningTrial:
 
 
 def costliest_first(settings: Settings, arms: Iterable[tuple[Family, Gain]]) -> list[tuple[Family, Gain]]:
-    """Arms by the depth of their networks, normalised before others: processes that run out of work then wait little."""
+    """Arms by the depth of their networks, normalised before others: who runs out of work then waits little."""
     families = settings.factors.initialization.families
     return sorted(arms, key=lambda arm: (families[arm[0]].depth, arm[0] == "normalised"), reverse=True)
 

@@ -12,20 +12,20 @@ from math import log
 import torch
 from torch import Tensor
 
-from nonconvex.beds import spread
+from nonconvex.beds import Bed, spread
 from nonconvex.config import Settings
 from nonconvex.measure.objective import Objective, shared
 from nonconvex.measure.operators import Hessian
 from nonconvex.measure.propagation import Signals, drawn, signals
 from nonconvex.measure.spectrum import extreme_eigenvalues
 from nonconvex.models.mlp import ACTIVATIONS
-from nonconvex.models.stacked import members, select
+from nonconvex.models.stacked import Params, select
 from nonconvex.observations import initialization as rows
 from nonconvex.studies import gains
 from nonconvex.studies.gains import Outcome, Run, family_bed, finite
 from nonconvex.studies.trajectories import rounded
 from nonconvex.studies.tuning import Tuned
-from nonconvex.study_settings.initialization import GAINS, Family, Gain
+from nonconvex.study_settings.initialization import GAINS, Family, Gain, Initialization
 
 MODELS = ("mlp",)
 DIGITS = 6  # significant ones of a logarithm
@@ -35,14 +35,17 @@ FOLLOWED: tuple[tuple[Family, Gain], ...] = (  # arms through whose untrained ne
 )
 
 
+OWN: dict[Family, Gain] = {"tanh": "xavier"}  # the gain that a family calls good, elsewhere He's
+
+
 def observe(settings: Settings) -> dict[str, list]:
     """The records of all arms, by file name."""
     tuned = gains.tuned_rates(settings)
     ends = gains.outcomes(settings, reported(settings, tuned))
     s, jobs = settings.factors.initialization, []
-    jobs += [partial(curvature, settings, seed) for seed in s.seeds[: s.curvature_seeds]]
+    jobs += [partial(curvature, settings, seed) for seed in s.seeds[: s.controls]]
     jobs += [partial(propagation, settings, *arm) for arm in FOLLOWED]
-    jobs += [partial(gradients, settings, phase) for phase in ("tuned", "twin")]
+    jobs += [partial(gradients, settings)]
     parts = [row for part in spread(settings, jobs) for row in part]
     return {
         "arms": arms(settings, tuned),
@@ -56,17 +59,16 @@ def observe(settings: Settings) -> dict[str, list]:
 
 
 def reported(settings: Settings, tuned: Mapping[str, Tuned]) -> list[Run]:
-    """The runs of the reported seeds: tuned ones, twins of He's, and those at the rate tuned for He's gain."""
+    """The runs of the reported seeds: tuned ones, twins, and shallow ones at the rate tuned for He's gain."""
     s, runs = settings.factors.initialization, []
     every = [(family, gain) for family, networks in s.families.items() for gain in networks.lowest]
     for family, gain in gains.costliest_first(settings, every):
-        own, hes = tuned[f"{family}_{gain}"].rate, tuned.get(f"{family}_he")
-        phases = {"tuned": own}
-        if gain == ("xavier" if family == "tanh" else "he"):
-            phases["twin"] = own
-        if family == "deep" and gain in s.fixed:
-            phases["fixed"] = hes.rate
-        runs += [Run(family, gain, phase, seed, rate) for phase, rate in phases.items() for seed in s.seeds]
+        rate = tuned[f"{family}_{gain}"].rate
+        runs += [Run(family, gain, "tuned", seed, rate) for seed in s.seeds]
+        if gain == OWN.get(family, "he"):
+            runs += [Run(family, gain, "twin", seed, rate) for seed in s.seeds[: s.controls]]
+        elif family == "shallow":
+            runs += [Run(family, gain, "fixed", seed, tuned["shallow_he"].rate) for seed in s.seeds]
     return runs
 
 
@@ -125,27 +127,25 @@ def signal_rows(arm: str, seed: int, found: Signals) -> list[rows.Signal]:
     ]
 
 
-def gradients(settings: Settings, phase: str) -> list[rows.Gradient]:
+def gradients(settings: Settings) -> list[rows.Gradient]:
     """Gradients of the training loss at the start of the deep family's runs."""
     torch.set_num_threads(1)
     s, bed = settings.factors.initialization, family_bed(settings, "deep")
-    named = s.families["deep"].lowest if phase == "tuned" else ["he"]
-    runs = [Run("deep", gain, phase, seed, 0.0) for gain in named for seed in s.seeds]
+    runs = [Run("deep", gain, "tuned", seed, 0.0) for gain in s.families["deep"].lowest for seed in s.seeds]
     _, params = gains.beginning(bed, runs)
     return [row for e, run in enumerate(runs) for row in gradient_rows(bed, run, select(params, [e]), s)]
 
 
-def gradient_rows(bed, run: Run, params, s) -> list[rows.Gradient]:
+def gradient_rows(bed: Bed, run: Run, params: Params, s: Initialization) -> list[rows.Gradient]:
     """One network's gradients, layer by layer."""
     x, y = bed.data.train.examples(s.gradient_examples)
-    loss = lambda logits: bed.loss(logits, y.expand(members(params), len(y)))  # noqa: E731
-    found = signals(params, x, ACTIVATIONS[bed.training.architecture["activation"]], loss)
+    found = signals(params, x, ACTIVATIONS[bed.training.architecture["activation"]], lambda z: bed.loss(z, y[None]))
     # ln of the root of the mean over examples of the squared norm;  the mean loss's gradient is the sum's over N
     activations = (found.backward[0].mean(1) * s.width).log() / 2
     weights = found.weights[0].log() / 2 - log(len(y))
     columns = zip(activations.tolist(), weights.tolist(), strict=True)
     return [
-        rows.Gradient(run.arm, run.phase, run.seed, layer, *(rounded(value, DIGITS) for value in values))
+        rows.Gradient(run.arm, run.seed, layer, *(rounded(value, DIGITS) for value in values))
         for layer, values in enumerate(columns, start=1)
     ]
 

@@ -13,7 +13,7 @@ Family = Literal["shallow", "middle", "deep", "normalised", "tanh"]
 GAINS: dict[Gain, float] = {"tiny": 0.35, "small": 0.7, "xavier": 1.0, "he": sqrt(2), "large": 2.0, "huge": 4.0}
 RELU = ("shallow", "middle", "deep")  # plain networks of rising depth
 NEEDED: dict[Family, set[Gain]] = {  # what the contrasts compare
-    "shallow": {"tiny", "he", "huge"},
+    "shallow": set(GAINS),
     "deep": set(GAINS),
     "normalised": {"tiny", "he", "huge"},
     "tanh": {"tiny", "xavier", "huge"},
@@ -40,12 +40,11 @@ class Initialization(Study):
     trials: Annotated[int, Field(ge=3)]
     factor: Annotated[float, Field(gt=1, le=sqrt(10) * (1 + 1e-9))] = sqrt(10)
     families: dict[Family, Networks]
-    fixed: tuple[Gain, ...] = ("tiny", "small", "xavier", "large", "huge")  # also trained at the rate tuned for he
-    cohort: Count = 30  # runs in lockstep
+    controls: Count = 5  # seeds, the first ones: those of the twins, and those whose curvature is measured
+    cohort: Count = 36  # runs in lockstep
     draws: Annotated[int, Field(ge=2)]  # random networks per gain and seed, through which a signal is followed
     inputs: Count = 8  # training examples that it starts from
     gradient_examples: Count = 200  # of the training set, for the gradients of the networks that are trained
-    curvature_seeds: Count = 5  # the first ones, whose curvature at the start is measured
     curvature_examples: Count = 64
     lanczos: Lanczos = Lanczos()
 
