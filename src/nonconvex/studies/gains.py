@@ -20,7 +20,7 @@ from nonconvex.studies.tuning import Tuned, chosen
 from nonconvex.study_settings.initialization import GAINS, Family, Gain
 
 MODEL = "mlp"
-SCORED = 1000  # examples behind a loss, and behind batch-norm statistics
+SCORED = 1000  # examples behind a loss that is no final training loss, and behind batch-norm statistics
 TWIN = 5000  # added to the seeds of the arm that differs from its twin in nothing else
 
 
@@ -109,7 +109,7 @@ def trained(settings: Settings, runs: Sequence[Run]) -> list[Outcome]:
     params, count = scaled(params, gains(runs)), min(SCORED, len(bed.data.validation))
     initial, _ = scores(bed, network, params, "train", bed.training.statistics_examples)
     (end,) = deque(train.train(made, train.start(made, params)), maxlen=1)
-    losses, _ = scores(bed, network, end.params, "train", bed.training.statistics_examples)
+    losses, _ = scores(bed, network, end.params, "train")
     validation = scores(bed, network, end.params, "validation", count)
     columns = zip(runs, end.diverged.tolist(), *(c.tolist() for c in (initial, losses, *validation)), strict=True)
     return [Outcome(run, step if step >= 0 else None, *values) for run, step, *values in columns]

@@ -35,7 +35,7 @@ FOLLOWED: tuple[tuple[Family, Gain], ...] = (  # arms through whose untrained ne
 )
 
 
-OWN: dict[Family, Gain] = {"tanh": "xavier"}  # the gain that a family calls good, elsewhere He's
+GOOD: dict[Family, Gain] = {"shallow": "he", "deep": "he", "normalised": "he", "tanh": "xavier"}  # gains with twins
 
 
 def observe(settings: Settings) -> dict[str, list]:
@@ -65,7 +65,7 @@ def reported(settings: Settings, tuned: Mapping[str, Tuned]) -> list[Run]:
     for family, gain in gains.costliest_first(settings, every):
         rate = tuned[f"{family}_{gain}"].rate
         runs += [Run(family, gain, "tuned", seed, rate) for seed in s.seeds]
-        if gain == OWN.get(family, "he"):
+        if gain == GOOD.get(family):
             runs += [Run(family, gain, "twin", seed, rate) for seed in s.seeds[: s.controls]]
         elif family == "shallow":
             runs += [Run(family, gain, "fixed", seed, tuned["shallow_he"].rate) for seed in s.seeds]

@@ -14,6 +14,7 @@ GAINS: dict[Gain, float] = {"tiny": 0.35, "small": 0.7, "xavier": 1.0, "he": sqr
 RELU = ("shallow", "middle", "deep")  # plain networks of rising depth
 NEEDED: dict[Family, set[Gain]] = {  # what the contrasts compare
     "shallow": set(GAINS),
+    "middle": {"tiny", "he", "huge"},
     "deep": set(GAINS),
     "normalised": {"tiny", "he", "huge"},
     "tanh": {"tiny", "xavier", "huge"},
