@@ -23,7 +23,7 @@ from nonconvex.measure.objective import Objective, shared
 from nonconvex.measure.shattering import gradient_correlations
 from nonconvex.models.stacked import Params, Stacked, members, select, stack
 from nonconvex.observations import skip_connections as rows
-from nonconvex.studies.residual_arms import KINDS, TWIN, Arm, Group, arms, batches, bed_for, groups, record
+from nonconvex.studies.residual_arms import KINDS, LEVELS, TWIN, Arm, Group, arms, batches, bed_for, groups, record
 from nonconvex.studies.training import Recipe, cohort, scores
 from nonconvex.studies.trajectories import rounded
 from nonconvex.studies.tuning import tuned
@@ -45,13 +45,12 @@ def observe_arm(settings: Settings, arm: Arm) -> dict[str, list]:
     """Tune one arm, train its groups of runs at the tuned rate and measure."""
     torch.set_num_threads(1)
     s = settings.factors.skip_connections
-    bed = bed_for(settings, arm.kind, dict(zip(("shallow", "middle", "deep"), s.depths, strict=True))[arm.level])
+    bed = bed_for(settings, arm.kind, s.depths[LEVELS.index(arm.level)])
     recipe = Recipe(s.steps, s.batch_size, SCHEDULE)
     choice = tuned(bed, arm.name, recipe, s.rates[arm.kind], s.tuning, examples=s.examples)
     runs = [trained_groups(settings, bed, groups(arm, bed, s.seeds, s.controls), recipe, choice.rate, arm.matched)]
     if "longer" in arm.variants:
-        few = s.seeds[: s.controls]
-        longer = [Group(f"{arm.name}_longer", few, few, bed.data.train)]
+        longer = [Group(f"{arm.name}_longer", s.seeds, s.seeds, bed.data.train)]
         runs.append(trained_groups(settings, bed, longer, replace(recipe, steps=s.longer * s.steps), choice.rate))
     return {
         "arms": [record(arm, bed)],

@@ -35,7 +35,7 @@ class SkipConnections(Study):
     batch_size: Count
     steps: Count
     longer: Annotated[int, Field(ge=2)] = 4  # times the steps that the deep plain network gets in its longer runs
-    controls: Count  # seeds, the first ones, of the longer runs, of twins and of shuffled labels
+    controls: Count  # seeds, the first ones, of twins and of runs on shuffled labels
     rates: dict[Kind, Annotated[Rising, Field(min_length=3)]]  # peaks of the tuning runs' cosine
     matched_share: Positive  # of the loss of a guess, ln classes: the training loss at which gradients are compared
     every: Count = 5  # steps between looks at whether a run is there
