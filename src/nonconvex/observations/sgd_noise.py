@@ -61,7 +61,8 @@ class ContinuedRun:
 
     Arms: small batches in two data orders (small, small_twin), large batches, full batches at the same rate (full) and
     at the rate of the start (full_old), full batches with isotropic noise as long as a small batch's (noise); the start
-    is the arm start, and `solved` says whether its loss is low enough to call it a solution. `barrier` is that of the training loss on the line from the start, `distance` its length.
+    is the arm start, and `solved` says whether its loss is low enough to call it a solution. `barrier` is that of the
+    training loss on the line from the start, `distance` its length.
     """
 
     KEY: ClassVar = ("loss", "labels", "arm", "seed", "at")
