@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from nonconvex.axes import Axis, Count, Positive, Seeds, Share, UniqueKeys, refuse_repeats
-from nonconvex.study_settings import Factors, Properties, Rates
+from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
 from nonconvex.study_settings.base import Study
 
 ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
@@ -21,7 +21,7 @@ ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "on
 StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
-STUDY_SECTIONS = ("properties", "factors", "rates")
+STUDY_SECTIONS = ("properties", "factors", "rates", "strategies", "schedules")
 
 
 class ConfigError(ValueError):
@@ -167,6 +167,8 @@ class Settings(Axis):
     properties: Properties
     factors: Factors
     rates: Rates
+    strategies: Strategies
+    schedules: Schedules
     compute: Compute = Compute()
 
     @model_validator(mode="after")

@@ -39,10 +39,11 @@ def named(pipeline: Path, lanes: Sequence[Sequence[str]]) -> list[list[str]]:
 def chains(stages: dict[str, dict]) -> list[tuple[str, ...]]:
     """Stages in the order in which they have to run, chains that depend on no other, the longest first."""
     made = {path: name for name, stage in stages.items() for out in stage.get("outs", []) for path in out}
-    studies = {name for path, name in made.items() if "/observations/" in path}
-    found = {name: [made.get(path) for path in stage.get("deps", [])] for name, stage in stages.items()}
-    pairs = [(study, name) for name, sources in found.items() for study in sources if study in studies]
-    return [LONG, *pairs]
+    readings = {name: [] for path, name in made.items() if "/observations/" in path}
+    for name, stage in stages.items():
+        for source in {made.get(path) for path in stage.get("deps", [])} & readings.keys():
+            readings[source].append(name)
+    return [LONG, *((study, *names) for study, names in readings.items())]
 
 
 def dealt(chains: Sequence[Sequence[str]], lanes: int) -> list[list[str]]:

@@ -358,6 +358,23 @@ PROSE = SourceTable(
             note="the implication is not a sentence of the text: it is what its formula says if taken at its word",
         ),
         Row(
+            "second_moments",
+            (
+                "Adam's second moments",
+                "Adam's second-moment estimates ($v_t$) are unreliable initially",
+                "Warmup gives them time to stabilize",
+            ),
+            restored=(1,),
+        ),
+        Row(
+            "horizon",
+            (
+                "WSD and the horizon",
+                "Warmup for 5% of training, constant LR for ~75%, then cosine decay for the final ~20%",
+                "It does not require knowing the total training length in advance",
+            ),
+        ),
+        Row(
             "three_phases",
             (
                 "Three phases of a schedule",
