@@ -50,7 +50,7 @@ def signals(frames: Frames) -> Figure:
     text = (
         f"Untrained ReLU networks of {rows.layer.max()} hidden layers, a line a seed "
         f"({counted([rows.seed.nunique()])}), each over {rows.draws.iloc[0]} networks. Grey: slopes of ln(gain²/2), "
-        "right also of -5/(2 width). Right: ln of the mean over networks, and the mean of ln, which is what one network has."
+        "right also of -5/(2 width). Right: ln of the mean over networks, and the mean of ln, which one network has."
     )
     return titled(figure, text)
 
