@@ -113,6 +113,7 @@ class TestMatching:
             ([4.0, 1.9, 3.0, 1.0, 0.9], 2.0, 2),  # the last crossing, not the first; ln 3/2 < ln 2
             ([4.0, 1.9, 3.0, 1.0, 0.9], 1.2, 3),
             ([1.0, 0.5], 2.0, 0),  # never above
+            ([0.5, 1.0], 2.0, 0),
             ([4.0, 3.0, 1.0, 3.0], 2.0, 7),  # ends above: whatever is given for that
             ([4.0, 2.0, 1.0], 1.0, 2),  # the end is the level
         ],
@@ -223,6 +224,15 @@ class TestMeasured:
             stay, decay = (looks[arm, seed] for arm in ("stay", "decay"))
             level = max(stay.min(), decay.min())
             assert at["stay", "matched", seed] == (np.log(stay / level)).abs().idxmin()
+
+    def test_every_member_is_measured_at_its_own_step(self, family):
+        apart = family.sharpness("stay", "matched", [16, 20], family.runs.branches["stay"])
+        ends = family.sharpness("stay", "end", [20, 20], family.runs.branches["stay"])
+        early = family.sharpness("stay", "end", [16, 16], family.runs.branches["stay"])
+        for measure in ("lambda_max", "train_loss", "adaptive_sharpness"):
+            values = [getattr(row, measure) for row in apart]
+            assert values == pytest.approx([getattr(early[0], measure), getattr(ends[1], measure)], rel=1e-3)
+            assert getattr(early[1], measure) != pytest.approx(values[1], rel=1e-3)
 
     def test_sharpness_is_that_of_the_dense_hessian(self, family):
         row = next(r for r in family.curvature() if (r.arm, r.at, r.seed) == ("decay", "end", 601))
