@@ -22,6 +22,7 @@ from nonconvex.models.normalisation import BatchNorm
 from nonconvex.models.resnet import ResNet
 from nonconvex.models.stacked import Stacked, stack
 from nonconvex.observations.normalization import ShortRun
+from nonconvex.records import Effect
 from nonconvex.studies import norm_noise
 from nonconvex.studies.norm_arms import ARMS, Arm
 from nonconvex.studies.normalization import followed, noisy_loss, observe_runs
@@ -432,8 +433,9 @@ def changed(frames: Frames, name: str, where: str, **values) -> Frames:
     return replace(frames, **{name: frame})
 
 
-def claimed(frames: Frames, claim: str, role: str = "claim") -> dict[int, float]:
-    found = contrasts.effects(frames)
+def claimed(frames: Frames | list[Effect], claim: str, role: str = "claim") -> dict[int, float]:
+    """A claim's effects by seed, from frames or from all effects."""
+    found = frames if isinstance(frames, list) else contrasts.effects(frames)
     return {e.replicate: e.value for e in found if e.claim == f"normalization.{claim}" and e.role == role}
 
 
@@ -443,13 +445,13 @@ def gate(frames: Frames, claim: str) -> dict[str, float]:
 
 class TestContrasts:
     def test_every_claim_has_its_planted_effect(self):
-        frames = planted()
+        frames = contrasts.effects(planted())
         assert {one.claim for one in CONTRASTS} == {f"normalization.{claim}" for claim in EXPECTED}
         for claim, value in EXPECTED.items():
             assert claimed(frames, claim) == {seed: pytest.approx(value) for seed in SEEDS}, claim
 
     def test_the_same_arm_shows_nothing_and_equivalences_have_none(self):
-        frames = planted()
+        frames = contrasts.effects(planted())
         for one in CONTRASTS:
             found = claimed(frames, one.claim.split(".", 1)[1], "same_arm")
             expected = one.model == "resnet" and one.kind == "contrast"
@@ -506,9 +508,8 @@ class TestContrasts:
         assert gate(missing, "noisy_loss.resnet")["normalization_shift"] is None
 
     def test_missing_measurements_leave_their_seeds_out(self):
-        frames = changed(
-            planted(), "gradient", "arm == 'layer' and seed == 2 and length == 0.02", loss=np.nan, change=np.nan
-        )
+        where = "arm == 'layer' and seed == 2 and length == 0.02"
+        frames = contrasts.effects(changed(planted(), "gradient", where, loss=np.nan, change=np.nan))
         for claim in ("layer_range.resnet", "layer_change.resnet", "layer_beta.resnet"):
             assert list(claimed(frames, claim)) == [0, 1, 3, 4]
 
