@@ -25,7 +25,7 @@ from nonconvex.observations.normalization import ShortRun
 from nonconvex.records import Effect
 from nonconvex.studies import norm_noise
 from nonconvex.studies.norm_arms import ARMS, Arm
-from nonconvex.studies.normalization import followed, noisy_loss, observe_runs
+from nonconvex.studies.normalization import followed, noisy_loss, observe_runs, shifts
 from nonconvex.studies.training import Recipe, snapshots
 from nonconvex.study_settings.normalization import Noise, Normalization
 from nonconvex.train import start, train
@@ -287,6 +287,17 @@ class TestRuns:
         assert never.losses.shape == (2, 3) and never.matched == [None, None]
         expected = made.objective(runs.network, 32).losses(states[6].params)
         torch.testing.assert_close(never.losses[:, 2].float(), expected)
+        made.matched_at = never.losses[:, 0].mean().item()  # one run is below it at the start
+        assert followed(made, runs, 0.05, states).losses.shape[1] > 1
+
+    def test_a_shift_is_that_of_the_weights_between_two_states(self):
+        made = arm("none")
+        runs = made.cohort((700, 701), [0.05] * 2, Recipe(1))
+        before, later = snapshots(runs.made, runs.params, [0, 1])
+        x = made.bed.data.train.examples(32)[0].expand(2, 32, 40)
+        expected = shift(*(moments(runs.network, state.params, x) for state in (before, later)))
+        found = shifts(made, runs, before, later)
+        assert [row.shift for row in found] == expected.tolist() and min(expected) > 0
 
     def test_noise_in_the_loss_is_the_mean_over_draws_of_later_steps(self):
         made = arm("noisy")
