@@ -77,16 +77,17 @@ class Gram:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same examples and labels from different initial weights, both where they fitted.
+    """Two runs on the same examples and labels from different initial weights, where they fitted.
 
     `apart` is the distance between them over the mean of their distances from their starts; `start_apart` the same for
-    the distance between their starts. `disagreement` is the share of test inputs that they classify differently.
+    the distance between their starts. `disagreement` is the share of test inputs that they classify differently. Blank
+    unless both fitted.
     """
 
     KEY: ClassVar = ("width", "labels", "seed")
     width: Count
     labels: Labels
     seed: Count
-    apart: Size
-    start_apart: Size
-    disagreement: Share
+    apart: Size | None
+    start_apart: Size | None
+    disagreement: Share | None

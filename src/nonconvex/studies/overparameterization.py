@@ -153,21 +153,25 @@ class Runs:
         return found
 
     def pairs(self) -> list[rows.Pair]:
-        """Own run and twin, where both fitted."""
-        start, end = flatten(self.race.params), flatten(self.places)
-        moved = (end - start).norm(dim=1)
+        """Every own run that has a twin, and the twin."""
+        place = {(member.labels, member.seed, own(member)): e for e, member in enumerate(self.members)}
+        twins = [(labels, seed) for labels, seed, is_own in place if not is_own]
+        return [
+            rows.Pair(self.arms.width, *kind, *self._compared(place[*kind, True], place[*kind, False]))
+            for kind in twins
+        ]
+
+    def _compared(self, a: int, b: int) -> tuple[float | None, ...]:
+        """(distance where they fitted, distance at the start, disagreement) of two members."""
+        if not (self.fitted[a] and self.fitted[b]):
+            return None, None, None
+        start, end = (flatten(select(params, [a, b])) for params in (self.race.params, self.places))
+        unit = (end - start).norm(dim=1).mean()
         x, _ = self.arms.bed.data.test.examples(self.arms.s.test_examples)
-        place = {(m.labels, m.seed, own(m)): e for e, m in enumerate(self.members) if self.fitted[e]}
-        found = []
-        for (labels, seed, is_own), a in place.items():
-            b = place.get((labels, seed, False))
-            if is_own and b is not None:
-                unit = (moved[a] + moved[b]) / 2
-                with torch.no_grad():
-                    one, other = self.race.network(select(self.places, [a, b]), shared(x, 2)).argmax(-1)
-                apart = [((point[a] - point[b]).norm() / unit).item() for point in (end, start)]
-                found.append(rows.Pair(self.arms.width, labels, seed, *apart, (one != other).float().mean().item()))
-        return found
+        with torch.no_grad():
+            one, other = self.race.network(select(self.places, [a, b]), shared(x, 2)).argmax(-1)
+        apart = [((point[0] - point[1]).norm() / unit).item() for point in (end, start)]
+        return *apart, (one != other).float().mean().item()
 
 
 def own(member: Member) -> bool:
