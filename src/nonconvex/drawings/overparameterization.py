@@ -33,6 +33,7 @@ def steps(frames: Frames) -> Figure:
         _spread(times, runs.assign(value=runs.steps.astype(float)), "parameters", look)
         fitted = runs.assign(value=runs.steps.notna()).groupby("parameters").value.mean()
         shares.plot(fitted, **look)
+    _log_height(times)  # before the grey lines, which have heights of their own
     size = int(frames.runs.examples.iloc[0]), int(frames.runs.examples.iloc[0] * frames.runs.classes.iloc[0])
     for panel in (times, shares):
         panel.set_xscale("log")
@@ -40,7 +41,7 @@ def steps(frames: Frames) -> Figure:
         for x, name in zip(size, ("n", "n C"), strict=True):
             panel.axvline(x, color="0.6", linewidth=0.8)
             panel.text(x, 1.01, name, transform=panel.get_xaxis_transform(), ha="center", fontsize=8, color="0.4")
-    times.set(yscale="log", ylabel="updates to the fit")
+    times.set_ylabel("updates to the fit")
     shares.set(ylabel="share of seeds that fit", ylim=(-0.05, 1.05))
     legend(figure, [times])
     text = (
@@ -70,14 +71,16 @@ def responses(frames: Frames) -> Figure:
             used = frames.tuned.set_index("arm").rate[trials.arm.iloc[0]]
             height = slowest.get(used, np.nan)
             panel.plot([used], [height], "o", markersize=11, markerfacecolor="none", color=PALETTE[place])
-        panel.set(xscale="log", yscale="log", xlabel="rate")
+        panel.set(xscale="log", xlabel="rate")
+        plain_log(panel.xaxis)
+        _log_height(panel)
     axes[0].set_ylabel("updates to the fit")
     legend(figure, axes)
     seeds = counted(frames.trials.groupby("arm").seed.nunique())
     text = (
         f"Tuning: updates until the last of the tuning seeds fits ({seeds}, none of them reported). No point: one of "
-        "them did not, or not before tuning was stopped. Ring: the rate in use; widths at which no rate lets every "
-        "seed fit have none."
+        "them did not, or not before tuning was stopped. Ring: the rate in use, where it has a point; narrow networks "
+        "may have no point at all."
     )
     return titled(figure, text)
 
@@ -100,8 +103,7 @@ def movement(frames: Frames) -> Figure:
         panel.set(xscale="log", xlabel="width", title=name)
         _widths(panel, frames)
     for panel in axes[:2]:
-        panel.set_yscale("log")
-        plain_log(panel.yaxis)
+        _log_height(panel)
     _half_power(axes[0])
     legend(figure, axes)
     text = (
@@ -165,10 +167,18 @@ def _widths(panel: Axes, frames: Frames) -> None:
     panel.set_xticks([], minor=True)
 
 
+def _log_height(panel: Axes) -> None:
+    """A logarithmic axis of heights, where there are any."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines] or [np.array([])])
+    if np.isfinite(heights[heights > 0]).any():
+        panel.set_yscale("log")
+        plain_log(panel.yaxis)
+
+
 def _half_power(panel: Axes) -> None:
     """A line of slope -1/2 through the first point of the first line."""
     lines = [line for line in panel.lines if len(line.get_xdata()) > 1 and line.get_linestyle() != "None"]
-    if lines:
+    if lines:  # none without a width at which every seed fits
         x, y = (np.asarray(values, float) for values in lines[0].get_data())
         panel.plot(x, y[0] * (x / x[0]) ** -0.5, color="0.6", linewidth=0.8)
 
