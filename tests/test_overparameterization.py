@@ -490,3 +490,13 @@ def test_the_study_writes_what_its_types_allow_and_twins_share_examples():
     assert twin.initial_norm != first.initial_norm
     assert all(gram.smallest <= gram.mean <= gram.largest for gram in found["grams"])
     assert len(found["pairs"]) == 2 * len(s.seeds)
+    _, starts = stack(arms_of(width).bed.build, [first.seed, first.seed + s.twin])
+    between = (flatten(starts)[0] - flatten(starts)[1]).norm().item()
+    one = next(pair for pair in found["pairs"] if (pair.labels, pair.seed) == ("clean", first.seed))
+    if one.apart is not None:  # on a machine where both fit
+        assert one.start_apart == pytest.approx(between / ((first.distance + twin.distance) / 2), rel=1e-4)
+        assert 0 < one.disagreement < 1 and one.apart != one.start_apart
+
+
+def arms_of(width: int) -> Arms:
+    return Arms(SMOKE.factors.overparameterization, toy_bed(), "square", width, "full_batch")
