@@ -1,5 +1,6 @@
 """Which rate an arm's trials choose, what is said about it, and cohorts whose members follow different schedules."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,17 @@ def test_responses_are_means_over_seeds_and_empty_where_one_diverged():
     arms = pd.DataFrame([tuning.chosen(trials({(1, 0.1): 1.0, (1, 0.2): 2.0})).arm])
     (panel,) = drawing.responses(frame, arms, {"a": "Arm"}).axes
     assert panel.get_lines()[0].get_label() == "Arm"
+
+
+def test_an_arm_looks_the_same_in_every_panel():
+    """Though it may be the first of one bed and the second of another."""
+    rows = trials({(1, 0.1): 1.0, (1, 0.2): 2.0})
+    pairs = [(model, arm) for model, names in (("mlp", "ab"), ("resnet", "b")) for arm in names]
+    frame = pd.DataFrame([replace(row, model=model, arm=arm) for model, arm in pairs for row in rows])
+    arms = pd.DataFrame([replace(tuning.chosen(rows).arm, model=model, arm=arm) for model, arm in pairs])
+    panels = drawing.responses(frame, arms, {"a": "First", "b": "Second"}).axes
+    colours = [{line.get_label(): line.get_color() for line in panel.get_lines()}["Second"] for panel in panels]
+    assert colours[0] == colours[1]
 
 
 def test_members_may_follow_schedules_of_their_own(bed):

@@ -19,7 +19,7 @@ def responses(trials: pd.DataFrame, arms: pd.DataFrame, labels: Mapping[str, str
     figure, axes = panels(models, height)
     for panel, model in zip(axes[0], models, strict=True):
         of_model = arms[arms.model == model].set_index("arm")
-        for i, (arm, label) in enumerate((a, text) for a, text in labels.items() if a in of_model.index):
+        for i, (arm, label) in ((i, pair) for i, pair in enumerate(labels.items()) if pair[0] in of_model.index):
             criterion, rate = of_model.loc[arm, ["criterion", "rate"]]
             means = mean_by_rate(trials[(trials.model == model) & (trials.arm == arm)], criterion)
             colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
