@@ -27,7 +27,7 @@ from nonconvex.observations import sgd_noise as rows
 from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.optimizers import Sgd
 from nonconvex.strategies.base import Strategy, value_and_gradient
-from nonconvex.studies import sharp_escape
+from nonconvex.studies import saddle_escape, sharp_escape
 from nonconvex.studies.matched_noise import MatchedNoise, isotropic
 from nonconvex.studies.saddle_escape import idle_weights, problem, saddle_runs
 from nonconvex.study_settings.base import Lanczos
@@ -181,6 +181,15 @@ class TestEscape:
             odds = (1 / (1 - math.sqrt(0.5)) - 1) ** -1 / (strength / (0.5 - strength))
             assert steps == pytest.approx(math.log(odds) / (2 * math.log1p(0.05 * 0.5)), rel=0.02)
 
+    def test_updates_are_counted_as_a_plain_loop_counts_them(self):
+        one = walk("1100", away=1e-2)
+        point, target = one.start[None], one.data.target[None]
+        level, count = (one.saddle.loss + one.saddle.next_loss) / 2, 0
+        while linear.losses(point, target, HIDDEN) > level:
+            point, count = point - one.rate * linear.gradients(point, target, HIDDEN), count + 1
+        walks = [replace(one, steps=count + more) for more in (1, 0, -1)]
+        assert run(*walks).steps.tolist() == [count, count, -1]
+
     def test_theory(self):
         assert expected_steps(1e-8, 0.1, 1.0) == pytest.approx(math.log(1e8) / math.log(1.1))
 
@@ -249,6 +258,26 @@ class TestSaddleStudy:
             expected_steps((saddle.fastest.mT @ offset).norm().item(), points[1].rate, data.values[2]), rel=1e-6
         )
         assert points[1].rate * points[1].sharpness == pytest.approx(0.4)
+
+    def test_arms_differ_in_noise_and_in_what_is_taken_out_of_it(self):
+        settings = Saddles()
+        data, offset = problem(settings, 7)
+        saddle = linear.saddle(data, chosen("1011"), HIDDEN)
+        found = saddle_escape.described(settings, 7, "1011", data, saddle, offset)
+        walks = {arm: saddle_escape.walk(found, data, saddle, saddle.point, arm) for arm in saddle_escape.ARMS}
+        assert [walks[arm].noise for arm in ("gd", "sgd", "isotropic")] == ["none", "minibatch", "isotropic"]
+        probe = anywhere(5)
+        for noise in ("sgd", "isotropic"):
+            assert torch.equal(walks[noise].projection, torch.eye(24, dtype=torch.float64))
+            off = probe @ walks[f"{noise}_directions"].projection
+            assert (off @ saddle.negative).abs().max() < 1e-12
+            torch.testing.assert_close(
+                off.norm(dim=1) ** 2, probe.norm(dim=1) ** 2 - (probe @ saddle.negative).norm(dim=1) ** 2
+            )
+            assert torch.equal(walks[f"{noise}_modes"].projection, saddle.inside)
+            # as many coordinates as weights: the trace is that of the minibatches
+            assert 24 * walks[noise].deviation ** 2 == pytest.approx(noise_variance(saddle, data, 16, HIDDEN)[0])
+        assert found.steps == int(1.8 * found.expected) + 1
 
     def test_settings_refuse_what_is_no_saddle_of_its_kind(self):
         for wrong in ({"idle": ("1110",)}, {"active": ("0100",)}, {"idle": ("100",)}, {"values": (1.0, 2.0, 0.5, 0.2)}):
