@@ -140,7 +140,8 @@ def losses(frames: Frames, bed: str, arm: str = "plain", epochs: float | None = 
     of = frames.cells[(frames.cells.bed == bed) & (frames.cells.arm == arm)]
     of = of[of.epochs == (of.epochs.max() if epochs is None else epochs)]
     loss = of.loss.where(of.diverged_step.isna(), GUESS)
-    return of.assign(log=np.log(loss)).pivot(index="seed", columns=["ratio", "batch_size"], values="log")
+    table = of.assign(log=np.log(loss)).pivot(index="seed", columns=["ratio", "batch_size"], values="log")
+    return table.sort_index(axis=1)
 
 
 def errors(frames: Frames) -> pd.DataFrame:
@@ -148,7 +149,9 @@ def errors(frames: Frames) -> pd.DataFrame:
     of = frames.cells[(frames.cells.bed == "mlp") & (frames.cells.arm == "plain")]
     of = of[of.epochs == of.epochs.max()]
     error = of.test_error.where(of.diverged_step.isna(), 0.9)
-    return of.assign(error=error).pivot(index="seed", columns=["ratio", "batch_size"], values="error")
+    return (
+        of.assign(error=error).pivot(index="seed", columns=["ratio", "batch_size"], values="error").sort_index(axis=1)
+    )
 
 
 def is_small(grid: Grid, ratio: float, size: int) -> bool:
