@@ -6,7 +6,7 @@ study's records by file name: factors, runs.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -128,8 +128,13 @@ class Shares:
 
     @cached_property
     def pseudo_values(self) -> pd.DataFrame:
-        """Jackknife pseudo-values n T - (n - 1) T_(-i) of every total-order share, a row per block (Tukey 1958)."""
-        n = len(self.without)
+        """Jackknife pseudo-values n T - (n - 1) T_(-i) of every total-order share, a row per block (Tukey 1958).
+
+        No rows for fewer than two blocks.
+        """
+        n = len(np.unique(self.blocks))
+        if n < 2:
+            return pd.DataFrame(columns=list(self.names), dtype=float)
         left = pd.DataFrame({b: fit.total_order() for b, fit in self.without.items()}, self.names).T
         return n * self.total - (n - 1) * left
 
@@ -139,49 +144,56 @@ class Shares:
 
     def cross_validated(self) -> float:
         """R² of the runs of every block as predicted from all the others."""
+        return explained(self.y, self.predicted) if len(self.pseudo_values) else np.nan
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(n,) every run as the fit without its block predicts it."""
         predicted = np.empty_like(self.y)
         for block, fit in self.without.items():
             predicted[self.blocks == block] = fit.predict(self.x[self.blocks == block])
-        return explained(self.y, predicted)
+        return predicted
 
 
 def shares(frames: Frames, response: str) -> Shares:
     """The shares of one of RESPONSES over all runs that have it."""
-    return _shares(frames["factors"], frames["runs"], RESPONSES[response](frames["runs"]))
-
-
-def _shares(factors: pd.DataFrame, runs: pd.DataFrame, values: pd.Series) -> Shares:
+    factors, runs = frames["factors"], frames["runs"]
+    values = RESPONSES[response](runs)
     kept = values.notna().to_numpy()
-    x = coordinates(factors, runs)[kept]
-    return Shares(
-        tuple(factors.factor), tuple(dimensions(factors)), x, values.to_numpy(float)[kept], runs.block.to_numpy()[kept]
-    )
+    names, of_runs = tuple(factors.factor), (coordinates(factors, runs), values.to_numpy(float), runs.block.to_numpy())
+    return Shares(names, tuple(dimensions(factors)), *(part[kept] for part in of_runs))
 
 
 def permuted(of: Shares) -> Shares:
     """The same runs with their responses dealt out at random: no factor has anything to do with them."""
     order = np.random.Generator(np.random.Philox(PERMUTED)).permutation(len(of.y))
-    return Shares(of.names, of.dimensions, of.x, of.y[order], of.blocks)
+    return replace(of, y=of.y[order])
 
 
 def best_rate(frames: Frames, of: Shares) -> float:
     """The rate of least response, averaged over everything else, among 200 of the range."""
-    factors = frames["factors"].set_index("factor")
     places = (np.arange(200) + 0.5) / 200
     at = places[np.argmin(of.whole.main_effect(of.names.index(RATE), places))]
-    low, high = np.log10(factors.low[RATE]), np.log10(factors.high[RATE])
+    low, high = np.log10(_range(frames))
     return float(10 ** (low + at * (high - low)))
 
 
 def near_best(frames: Frames, of: Shares) -> Shares:
     """The shares of the test loss where the rate is known to half a decade: over rates near the best one only."""
-    middle, factors, runs = best_rate(frames, of), frames["factors"].copy(), frames["runs"]
-    rate = factors.factor == RATE
-    low = max(middle / 10**NEAR, float(factors.low[rate].iloc[0]))
-    high = min(middle * 10**NEAR, float(factors.high[rate].iloc[0]))
-    factors.loc[rate, ["low", "high"]] = [low, high]
-    runs = runs[(runs.rate >= low) & (runs.rate <= high)]
-    return _shares(factors, runs, test_loss(runs))
+    middle, ends = np.log10(best_rate(frames, of)), np.log10(_range(frames))
+    low, high = (np.clip(middle + step, *ends) for step in (-NEAR, NEAR))
+    # from places in the whole range to places in the narrow one
+    low, high = ((end - ends[0]) / (ends[1] - ends[0]) for end in (low, high))
+    at = of.names.index(RATE)
+    kept = (of.x[:, at] >= low) & (of.x[:, at] <= high)
+    x = of.x[kept]
+    x[:, at] = (x[:, at] - low) / (high - low)
+    return replace(of, x=x, y=of.y[kept], blocks=of.blocks[kept])
+
+
+def _range(frames: Frames) -> np.ndarray:
+    """Lowest and highest rate of the design."""
+    return frames["factors"].set_index("factor").loc[RATE, ["low", "high"]].to_numpy(float)
 
 
 def analysed(frames: Frames) -> dict[str, Shares]:

@@ -3,11 +3,14 @@
 The process has a product of one-dimensional kernels, a constant mean and noise (Rasmussen & Williams 2006, ch. 5); its
 posterior mean f is integrated over independent factors exactly up to a quadrature in one dimension (Oakley & O'Hagan
 2004), so that no sampling comes between a fit and its Sobol indices.
+
+Where noise outweighs the signal a likelihood gives idle factors shares too: look at how well a fit predicts, and give
+it an idle factor to fail on.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
@@ -17,7 +20,7 @@ from scipy.optimize import minimize
 NODES = 48  # of the quadrature over a continuous factor
 LENGTHS = (0.05, 30.0)  # in units of a factor's range: beyond the last, a factor does nothing
 VARIANCES, NOISES = (1e-3, 30.0), (1e-5, 2.0)  # in units of the response's variance
-START = (1.0, 0.5, 0.1)  # variance, every length, noise
+STARTS = ((1.0, 0.5, 0.1), (1.0, 2.0, 0.1))  # variance, every length, noise
 FACTR = 1e9  # of L-BFGS-B: stop where the likelihood's relative change is 2e-7, far below what an index can feel
 
 
@@ -134,19 +137,20 @@ class Surrogate:
 def fitted(
     axes: Sequence[Dimension], x: np.ndarray, y: np.ndarray, start: np.ndarray | None = None, iterations: int = 200
 ) -> Surrogate:
-    """The process of largest marginal likelihood through y (n,) at the rows of x (n, d), searched from `start`."""
-    axes, mean, scale = tuple(axes), float(y.mean()), float(y.std())
-    if scale == 0:
-        theta = np.log([START[0], *[START[1]] * len(axes), START[2]])
-        return Surrogate(axes, x, theta, np.zeros(len(y)), mean, 1.0)
+    """The process of largest marginal likelihood through y (n,) at the rows of x (n, d), searched from `start`.
+
+    Without one the search starts from short and from long lengths. Where y is constant, or there is none, it is flat.
+    """
+    axes, mean = tuple(axes), float(y.mean()) if len(y) else 0.0
+    starts = [np.log([v, *[length] * len(axes), noise]) for v, length, noise in STARTS] if start is None else [start]
+    if len(y) == 0 or np.ptp(y) == 0:
+        return Surrogate(axes, x, starts[0], np.zeros(len(y)), mean, 1.0)
+    scale = float(y.std())
     problem = _Likelihood(axes, x, (y - mean) / scale)
-    if start is None:
-        start = np.log([START[0], *[START[1]] * len(axes), START[2]])
     bounds = np.log([VARIANCES, *[LENGTHS] * len(axes), NOISES])
     how = {"maxiter": iterations, "ftol": FACTR * np.finfo(float).eps}
-    theta = minimize(
-        problem.value, np.clip(start, *bounds.T), jac=True, method="L-BFGS-B", bounds=bounds, options=how
-    ).x
+    search = partial(minimize, problem.value, jac=True, method="L-BFGS-B", bounds=bounds, options=how)
+    theta = min((search(np.clip(at, *bounds.T)) for at in starts), key=lambda end: end.fun).x
     return Surrogate(axes, x, theta, problem.weights(theta), mean, scale)
 
 
