@@ -141,7 +141,8 @@ class TestTraining:
     def test_a_diverged_run_has_its_step_and_no_scores(self):
         (point, other) = [p for p in block(SETTINGS, 0) if (p.batch_size, p.width) == (500, 8)]
         first, second = study.run(SMOKE, [replace(point, rate=1e30), replace(other, rate=1e-3)])
-        assert first.diverged_step is not None and first.test_loss is None and first.sharpness is None
+        assert first.diverged_step is not None
+        assert first.test_loss is first.train_error is first.sharpness is None
         assert second.diverged_step is None and second.test_loss is not None
 
 
@@ -186,6 +187,12 @@ class TestSurrogate:
         parts = np.array([1.5**2 / 12, 14 / 9, 1.25 / 4, 1.25 / 12])
         assert fit.first_order() == pytest.approx(parts[:3] / parts.sum(), abs=0.01)
         assert fit.total_order() == pytest.approx((parts[:3] + parts[3] * np.array([1, 0, 1])) / parts.sum(), abs=0.01)
+
+    def test_named_levels_are_equally_far_apart_and_ordered_ones_are_not(self):
+        three = np.arange(3.0)
+        assert Dimension(3, ordered=False).distances(three, three).tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+        assert Dimension(3).distances(three, three).tolist() == [[0, 0.5, 1], [0.5, 0, 0.5], [1, 0.5, 0]]
+        assert Dimension().distances(three[:2], three[2:]).tolist() == [[2], [1]]
 
     def test_prediction_and_likelihood_are_those_of_the_textbook(self):
         x = latin_hypercube(30, 2, 4)
@@ -272,6 +279,8 @@ class TestContrasts:
         assert found.iloc[0] == pytest.approx(math.log(2)) and found.iloc[1:].isna().all()
 
     def test_coordinates(self):
+        kinds = [Dimension(), Dimension(), Dimension(4), Dimension(2, ordered=False), Dimension()]
+        assert contrasts.dimensions(FACTORS) == kinds
         x = contrasts.coordinates(FRAMES["factors"], FRAMES["runs"])
         first = FRAMES["runs"].iloc[0]
         assert x[0] == pytest.approx([np.log10(first.rate / 0.001) / 3, first.momentum / 0.95, 0, 1, first.dummy])
