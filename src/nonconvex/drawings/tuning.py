@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nonconvex.panels import legend, panels, titled
+from nonconvex.panels import legend, panels, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 
@@ -26,6 +26,7 @@ def responses(trials: pd.DataFrame, arms: pd.DataFrame, labels: Mapping[str, str
             panel.plot(means.index, means, color=colour, marker=marker, linestyle=DASHES[i % len(DASHES)], label=label)
             panel.plot([rate], means.loc[[rate]], "o", markersize=11, markerfacecolor="none", color=colour)
         panel.set(xscale="log", xlabel="peak rate", ylabel=criterion.replace("_", " "))
+        plain_log(panel.xaxis)
     legend(figure, axes[0])
     seeds = trials.groupby(["model", "arm", "rate"]).seed.nunique().max()
     return titled(figure, f"Tuning: mean over {seeds} tuning seed(s), none of them reported. Ring: the chosen rate.")
