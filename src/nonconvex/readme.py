@@ -15,6 +15,7 @@ README = Path("README.md")
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
 QUOTED = {  # table -> caption of the block
     "properties": "What the text says, and what the runs say",
+    "factors": "What the text says, and what the runs say",
     "prose": "What the text says, and what the runs say",
     "schedules": "Performance",
     "strategies": "Performance",
