@@ -146,7 +146,7 @@ def by_length(frames: Frames, model: str, order: str = "own") -> pd.DataFrame:
 def by_peak(frames: Frames, model: str) -> pd.DataFrame:
     """Scores (seed, peak rate) of the text's WSD for the middle horizon at every rate of the grid."""
     rows, own = frames["runs"], branch(frames, model, "middle")
-    rows = rows[(rows.model == model) & (rows.arm == "other_peak")]
+    rows = rows[(rows.model == model) & (rows.labels == "true") & (rows.arm == "other_peak")]
     others = -rows.pivot(index="seed", columns="rate", values=SCORES[model])
     return others.assign(**{"own": own}).rename(columns={"own": peak(frames, model)}).sort_index(axis=1)
 
@@ -426,7 +426,8 @@ def findings(frames: Frames) -> list[Finding]:
     found, beds = [], list(dict.fromkeys(frames["tuned"].model))
     for contrast in (one for one in (*CONTRASTS, *UNCLAIMED) if one.words):
         for model in beds:
-            quantity = f"{'loss' if model == 'transformer' else 'accuracy'}, better by: {contrast.words}"
+            more = "wider" if contrast.words.startswith("range") else "better"
+            quantity = f"{'loss' if model == 'transformer' else 'accuracy'}, {more} by: {contrast.words}"
             found.append(_finding(contrast.row, model, quantity, contrast.value(frames, model)))
     for model in beds:
         found += [_finding("wsd", model, *one) for one in ends(frames, model)]
