@@ -83,9 +83,9 @@ def twins(frames: Frames) -> pd.DataFrame:
     return times(frames, "none") - times(frames, "none", "tuned", "other")
 
 
-def left(frames: Frames, arm: str, place: str = "left") -> pd.DataFrame:
+def left(frames: Frames, arm: str, place: str = "left", accounting: str = "tuned") -> pd.DataFrame:
     """1 where a run left, 0 where it stayed, NaN where it diverged, by seed and region."""
-    rows = runs(frames, arm)
+    rows = runs(frames, arm, accounting)
     found = rows[place].notna().astype(float).where(rows.diverged_step.isna())
     return rows.assign(found=found).pivot(index="seed", columns="region", values="found").reindex(columns=list(REGIONS))
 
