@@ -36,22 +36,20 @@ def tuning_name(arm: str, use: str) -> str:
 # Tuning: the study's own, and the grid's in the same columns
 
 
-def trials(frames: Frames) -> pd.DataFrame:
-    """Every tuning run: model, arm, seed, rate, validation_loss, validation_error."""
-    columns = ["model", "arm", "seed", "rate", "validation_loss", "validation_error"]
-    grid = frames["grid"][frames["grid"].phase == "tuning"].rename(columns={"schedule": "arm"})
-    return pd.concat([frames["tuning"][columns], grid[columns]], ignore_index=True)
+def trials(frames: Frames, model: str, arm: str) -> pd.DataFrame:
+    """The tuning runs of an arm, with seed, rate, validation_loss and validation_error among the columns."""
+    if model != BED and arm in NAMES:
+        rows = frames["grid"]
+        return rows[(rows.phase == "tuning") & (rows.model == model) & (rows.schedule == arm)]
+    rows = frames["tuning"]
+    return rows[(rows.model == model) & (rows.arm == arm)]
 
 
 def arms(frames: Frames) -> pd.DataFrame:
     """Every tuned arm with the columns of `TunedArm`."""
-    grid = [_tuned(*key, rows) for key, rows in _grid_trials(frames).groupby(["model", "arm"], sort=False)]
+    places = [(model, arm, trials(frames, model, arm)) for model in MODELS if model != BED for arm in NAMES]
+    grid = [_tuned(model, arm, rows) for model, arm, rows in places if len(rows)]
     return pd.concat([frames["tuned"], pd.DataFrame(grid, columns=frames["tuned"].columns)], ignore_index=True)
-
-
-def _grid_trials(frames: Frames) -> pd.DataFrame:
-    found = trials(frames)
-    return found[(found.model != BED) & found.arm.isin(NAMES)]
 
 
 def _tuned(model: str, arm: str, rows: pd.DataFrame) -> tuple:
@@ -75,14 +73,9 @@ def tuned_gates(frames: Frames, model: str, names: Sequence[str]) -> dict[str, f
 
 
 def criterion(frames: Frames, model: str, arm: str) -> float:
-    """Mean of the tuning criterion at an arm's tuned rate; infinite where there is none."""
-    found, chosen = trials(frames), arms(frames)
-    chosen = chosen[(chosen.model == model) & (chosen.arm == arm)]
-    if chosen.empty:
-        return np.inf
-    own = found[(found.model == model) & (found.arm == arm)]
-    mean = by_rate(own).get(chosen.rate.iloc[0], np.nan)
-    return float(mean) if np.isfinite(mean) else np.inf
+    """Mean of the tuning criterion at an arm's tuned rate, which is its least; infinite where nothing was tuned."""
+    least = by_rate(trials(frames, model, arm)).min()
+    return float(least) if np.isfinite(least) else np.inf
 
 
 def ranked(frames: Frames, model: str, names: Sequence[str]) -> list[str]:
@@ -132,8 +125,7 @@ def usable(frames: Frames, model: str, arm: str) -> pd.DataFrame:
     linear interpolation in log10 of the rate; of several stretches, the one around the best.
     """
     _, column, tolerance = JUDGED[model]
-    found = trials(frames)
-    found = found[(found.model == model) & (found.arm == arm)].sort_values("rate")
+    found = trials(frames, model, arm).sort_values("rate")
     rows = {seed: _stretch(one.rate, one[column], tolerance) for seed, one in found.groupby("seed")}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["low", "high", "width", "inside"], dtype=float)
 
@@ -209,8 +201,7 @@ def summary(frames: Frames, model: str) -> pd.DataFrame:
 
 def _row(frames: Frames, model: str, arm: str) -> dict[str, float]:
     theory = frames["theory"].set_index("schedule")
-    found = trials(frames)
-    found = found[(found.model == model) & (found.arm == arm)]
+    found = trials(frames, model, arm)
     values = {
         "theory": theory.loss.get(arm, np.nan),
         "theory, common peak": theory.common_loss.get(arm, np.nan),

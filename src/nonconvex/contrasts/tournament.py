@@ -3,8 +3,9 @@
 Signs are those of the contrasts as claims.yaml words them: of two arms, how much better the first is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -252,20 +253,20 @@ def theory_closed_form(frames: Frames) -> Evidence:
     return Evidence("linear.theory_closed_form", frames["theory"].deviation.reset_index(drop=True), {})
 
 
-def all_evidence(frames: Frames) -> list[Evidence]:
-    """Every claim of the study."""
-    rows = (constant_short, constant_fine_tuning, constant_common, constant_range)
-    rows += (step_cnn, step_cosine, step_factor, step_milestones)
-    rows += (cosine_constant, cosine_linear, cosine_linear_text, cosine_floor, cosine_horizon)
-    rows += (warmup_loss, warmup_steps, wsd_accuracy, wsd_loss, one_cycle_fast, one_cycle_peak)
-    rows += (inverse_sqrt_loss, inverse_sqrt_anytime, inverse_sqrt_steps, theory_closed_form)
-    return [claim(frames) for claim in rows] + [theory_ranking(frames, m) for m in (BED, "transformer")]
+CLAIMS: tuple[Callable[[Frames], Evidence], ...] = (
+    *(constant_short, constant_fine_tuning, constant_common, constant_range),
+    *(step_cnn, step_cosine, step_factor, step_milestones),
+    *(cosine_constant, cosine_linear, cosine_linear_text, cosine_floor, cosine_horizon),
+    *(warmup_loss, warmup_steps, wsd_accuracy, wsd_loss, one_cycle_fast, one_cycle_peak),
+    *(inverse_sqrt_loss, inverse_sqrt_anytime, inverse_sqrt_steps),
+    *(partial(theory_ranking, model=BED), partial(theory_ranking, model="transformer"), theory_closed_form),
+)
 
 
 def effects(frames: Frames) -> list[Effect]:
     """Every claim's effect by replicate, and those of its controls."""
     found = []
-    for one in all_evidence(frames):
+    for one in (claim(frames) for claim in CLAIMS):
         found += evidence.effects(one.claim, one.values)
         found += [
             effect for role, values in one.controls.items() for effect in evidence.effects(one.claim, values, role)
@@ -275,7 +276,11 @@ def effects(frames: Frames) -> list[Effect]:
 
 def gates(frames: Frames) -> list[GateValue]:
     """What every measured gate of every claim was found to be."""
-    return [gate for one in all_evidence(frames) for gate in evidence.gates(one.claim, one.gates)]
+    return [gate for claim in CLAIMS for gate in _gates(claim(frames))]
+
+
+def _gates(one: Evidence) -> list[GateValue]:
+    return evidence.gates(one.claim, one.gates)
 
 
 # What the notebook found

@@ -35,13 +35,13 @@ WIDE = 2.0  # responses are drawn up to so many times the range from their least
 @house()
 def responses(frames: Frames) -> Figure:
     """How every schedule answers to its peak rate: the theory, the MLP, and the grid's models."""
-    found, chosen = trials(frames), arms(frames)
+    chosen = arms(frames)
     figure = Page(figsize=(8.0, 6.2), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
     _theory_response(axes[0], frames)
     for panel, model in zip(axes[1:], MODELS, strict=True):
-        of_model = found[found.model == model]
-        means = {arm: by_rate(of_model[of_model.arm == arm]) for arm in NAMES if arm in set(of_model.arm)}
+        means = {arm: by_rate(trials(frames, model, arm)) for arm in NAMES}
+        means = {arm: values for arm, values in means.items() if len(values)}
         best = chosen[chosen.model == model].set_index("arm").rate
         for arm, values in means.items():
             panel.plot(values.index, values, **look("schedule", arm).line)
@@ -51,8 +51,8 @@ def responses(frames: Frames) -> Figure:
         _zoomed(panel, list(means.values()))
         plain_log(panel.xaxis)
     legend(figure, axes)
-    seeds = found[found.arm.isin(NAMES)].groupby("model").seed.nunique()
-    words = ", ".join(f"{LABELS['model'][model]} {seeds[model]}" for model in MODELS if model in seeds)
+    seeds = {model: trials(frames, model, "constant").seed.nunique() for model in MODELS}
+    words = ", ".join(f"{LABELS['model'][model]} {count}" for model, count in seeds.items())
     return titled(
         figure,
         f"Response to the peak rate: mean over tuning seeds ({words}), none of them reported; theory is exact. "
@@ -150,8 +150,8 @@ def ranking(frames: Frames) -> Figure:
 @house()
 def stopping(frames: Frames) -> Figure:
     """What it costs to stop a run before its end, and to go on after it, against runs planned for that length."""
-    figure = Page(figsize=(8.0, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+    figure = Page(figsize=(8.8, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     places = [PARTS[part] for part in (*HORIZONS, "end")]
     for arm in NAMES:
         values = [regret(frames, arm, part).dropna() for part in (*HORIZONS, "end")]
@@ -169,11 +169,12 @@ def stopping(frames: Frames) -> Figure:
     labels = [look("schedule", arm).label + (", formula read on" if natural else "") for arm, natural in rows]
     right.set_yticks(range(len(rows)), labels)
     right.set_ylim(len(rows) - 0.5, -0.5)
-    right.set(title="Run on to twice the length at the last rate", xlabel="test loss above a planned run (nats)")
+    right.set(title="Run on to twice the length", xlabel="the same, at twice the length (nats)")
     legend(figure, [left])
     text = (
         "MLP: test loss of tuned runs minus that of a run planned for that length, paired by seed (0: as good). "
-        f"Left: mean over {counted(_seeds(frames))} seeds; right: mean with 95 % t interval; dots: single seeds."
+        f"Left: mean over {counted(_seeds(frames))} seeds. Right, at the last rate: mean with 95 % t interval. "
+        "Dots: single seeds."
     )
     return titled(figure, text)
 
