@@ -124,7 +124,7 @@ def bad_minimum(settings: Settings, bed: Bed, seeds: Sequence[int]) -> tuple[Par
     recipe = lambda steps: Recipe(steps, study.batch_size, optimizer=Sgd(how.momentum))  # noqa: E731
     misled = _end(wrong, recipe(how.wrong), begin, seeds, how.rate)
     _, errors = evaluate(network, misled, {}, wrong.data.train.examples(), wrong.loss)
-    return _end(bed, recipe(how.true), misled, seeds, how.rate), (errors == 0).tolist()
+    return _end(bed, recipe(how.right), misled, seeds, how.rate), (errors == 0).tolist()
 
 
 def _end(bed: Bed, recipe: Recipe, begin: Params, seeds: Sequence[int], rate: float) -> Params:

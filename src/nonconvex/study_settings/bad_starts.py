@@ -44,7 +44,7 @@ class BadMinimum(Axis):
     rate: Positive
     momentum: Share
     wrong: Count  # updates
-    true: Count
+    right: Count
     within: Share = 0.01  # of the accuracy that a normal start reaches: then a run has left
 
 
