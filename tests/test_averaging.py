@@ -97,8 +97,8 @@ class TestAlongside:
             Alongside({"clipped": Clipping()})
 
 
-def by_hand(model: str, rate: float, seed: int, shuffled: bool = False) -> list[dict[str, torch.Tensor]]:
-    """The weights after every update of a constant-rate run, by torch's own optimizer, one network."""
+def by_hand(model: str, rate: float, seed: int, shuffled=False, shape="constant") -> list[dict[str, torch.Tensor]]:
+    """The weights after every update of a run, by torch's own optimizer, one network."""
     bed, how = bed_of(SMOKE, model), SETTINGS.beds[model]
     bed = with_shuffled_labels(bed, seed) if shuffled else bed
     torch.manual_seed(seed)
@@ -106,6 +106,8 @@ def by_hand(model: str, rate: float, seed: int, shuffled: bool = False) -> list[
     decay = bed.training.optimizer.weight_decay
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
     for step in range(how.steps):
+        share = (1 + math.cos(math.pi * step / how.steps)) / 2 if shape == "cosine" else 1
+        optimizer.param_groups[0]["lr"] = rate * share
         optimizer.zero_grad()
         x, y = bed.data.train.batch([seed], step, how.batch_size)
         torch.nn.functional.cross_entropy(network(x[0]), y[0]).backward()
@@ -137,11 +139,12 @@ def mean_of(weights):
 
 class TestStudy:
     def test_ends_of_the_mlp_are_those_of_a_run_by_hand(self):
-        cells = [study.Cell("mlp", "constant", 0.2, seed) for seed in (3, 4)]
+        shapes = {3: "constant", 4: "cosine"}
+        cells = [study.Cell("mlp", shape, 0.2, seed) for seed, shape in shapes.items()]
         rows = {(row.seed, row.average): row for row in study.run(SMOKE, cells)}
         assert len(rows) == 2 * 4
         for seed in (3, 4):
-            weights = by_hand("mlp", 0.2, seed)
+            weights = by_hand("mlp", 0.2, seed, shape=shapes[seed])
             # from the share 0.75 of 12 steps on, every 2: updates 10 and 12
             expected = {"last": weights[-1], "swa": mean_of([weights[9], weights[11]])}
             for name, at in expected.items():
@@ -306,7 +309,7 @@ EMA = "ema_0.97"
 
 
 def error(schedule, average, rate=0.1):
-    """A decayed run gains nothing from averaging; per factor of 2 off the tuned rate iterates lose 0.1, averages 0.03."""
+    """A decayed run gains nothing from averaging; per octave off the tuned rate iterates lose 0.1, averages 0.03."""
     gained = ERROR[average] if schedule == "constant" or average == "ema_0.999" else ERROR["last"]
     return gained * SHAPE[schedule] + (0.1 if average == "last" else 0.03) * abs(math.log2(rate / 0.1))
 
