@@ -208,6 +208,7 @@ class TestStudy:
             runs.Cell("mlp", "whole", "linear", 4, 0.2),
             runs.Cell("mlp", "whole", "cosine", 3, 0.1, draw="other"),
         ]
+        assert [cell.start - cell.seed for cell in cells] == [0, 0, 1 << 20]
         rows = runs.run(SMOKE, cells)
         assert [(r.step, r.arm, r.draw) for r in rows if r.step < 20] == [(s, "linear", "own") for s in (5, 10, 15)]
         found = {(row.arm, row.labels): row for row in rows if row.look == "end"}
