@@ -149,7 +149,7 @@ class TestStudy:
         assert found.validation_loss == pytest.approx(expected, rel=1e-4)
 
     def test_plans(self):
-        found = study.plans(MLP, {**PEAKS, "wsd_short": 0.1}, 0.1, True)
+        found = study.plans(MLP, {**PEAKS, "wsd_short": 0.1, "wsd_long": 0.025}, 0.1, True)
         arms = {steps: sorted(plan.arm for plan in of) for steps, of in found.items()}
         assert list(arms) == [20, 10, 5]
         assert arms[20] == ["restarted", "trunk", "warmup_cosine", "warmup_linear", "wsd"]
@@ -162,7 +162,8 @@ class TestStudy:
         assert reads["warmup_cosine", 5] == (5,) and reads["restarted", 10] == (20,)
         assert {4, 8, 12, 16, 5, 10, 20} <= set(reads["trunk", 10])
         assert {p.rate for p in found[10] if p.arm == "other_peak"} == {0.025, 0.1}
-        assert {p.rate for p in found[5] if p.arm == "wsd"} == {0.1}
+        at = {(p.arm, p.planned): p.rate for of in found.values() for p in of if p.arm in ("wsd", "trunk")}
+        assert at == {("wsd", 5): 0.1, ("trunk", 10): 0.05, ("wsd", 20): 0.025}
 
     def test_branches_of_a_full_bed_and_of_a_narrow_one(self):
         full = study.branches(MLP, True)
@@ -201,6 +202,11 @@ class TestStudy:
         ends = {key: sorted(set(part)) for key, part in windows.groupby(["arm", "planned"]).step}
         assert ends["trunk", 8] == [4, 8, 12, 16] and ends["warmup_cosine", 8] == [4, 8]
         assert ends["branch", 16] == [16]  # its decay is three steps long, a window four
+        shaped = Recipe(8, how.batch_size, schedule=lambda total: schedules.wsd(total, shape="sqrt"))
+        end = trained(bed, shaped, [3, 4], [0.1] * 2)
+        losses, _ = study.scores(bed, end.network, end.params, "test", how.test_examples)
+        branch = frame[(frame.arm == "branch") & (frame.planned == 8) & (frame["shape"] == "sqrt")]
+        assert branch.test_loss.to_list() == pytest.approx(losses.tolist(), rel=1e-4)
         # a stopped cosine run is the longer one at that step: as it stands after a training that ends there
         end = trained(bed, Recipe(4, how.batch_size, schedule=lambda _: schedules.warmup_cosine(8)), [3, 4], [0.1] * 2)
         losses, _ = study.scores(bed, end.network, end.params, "test", how.test_examples)
@@ -236,7 +242,7 @@ HORIZON = {5: 0.2, 10: 0.0, 20: -0.1}
 OWN = {"wsd": 0.31, "warmup_cosine": 0.34, "warmup_linear": 0.32, "no_warmup": 0.35, "long_warmup": 0.305}
 SHARES = {0.025: 0.36, 0.1: 0.33, 0.2: 0.30, 0.4: 0.308}
 SHAPES = {"cosine": 0.0, "linear": -0.004, "sqrt": 0.013}
-OTHER_PEAKS = {0.025: 0.37, 0.1: 0.42}
+OTHER_PEAKS = {0.0125: 0.5, 0.025: 0.37, 0.1: 0.42}
 UNDECAYED, STOPPED, RESTARTED, OTHER, SHUFFLED = 0.39, 0.07, 0.33, 0.006, 0.1
 
 
@@ -333,8 +339,8 @@ class TestContrasts:
             ("horizon.sqrt.mlp", -0.013),
             ("horizon.sqrt.transformer", -0.026),
             ("horizon.linear.mlp", 0.004),
-            # the reach over lengths, 0.36 - 0.30, minus that over peaks, 0.42 - 0.30; near: 0.33 and the same peaks
-            ("wsd.boundary_over_peak.mlp", 0.06 - 0.12),
+            # the reach over lengths, 0.36 - 0.30, minus that over peaks, 0.5 - 0.30; near: 0.33 and 0.42
+            ("wsd.boundary_over_peak.mlp", 0.06 - 0.2),
             ("wsd.boundary_over_peak_near.mlp", 0.03 - 0.12),
         ],
     )
@@ -360,9 +366,9 @@ class TestContrasts:
         assert len(of_claim("wsd.equal_long.mlp", effects=found)) == 4
 
     def test_reaches_leave_out_a_level_at_which_a_seed_diverged(self):
-        where = {"model": "mlp", "arm": "other_peak", "rate": 0.1, "seed": 2}
+        where = {"model": "mlp", "arm": "other_peak", "rate": 0.0125, "seed": 2}
         found = contrasts.effects(changed(BASE, "runs", where, test_error=np.nan))
-        assert of_claim("wsd.boundary_over_peak.mlp", effects=found) == pytest.approx([0.06 - 0.07] * 4)
+        assert of_claim("wsd.boundary_over_peak.mlp", effects=found) == pytest.approx([0.06 - 0.12] * 4)
 
     def test_a_reach_is_one_of_means_and_its_replicates_are_pseudo_values(self):
         """Seed by seed every level would be best once; the means do not differ."""
@@ -447,10 +453,10 @@ class TestDrawings:
 
     def test_factors_are_relative_to_the_text_and_to_the_tuned_peak(self):
         panel = figure_of("keys").axes[0]
-        lines = [line for line in panel.lines if line.get_marker() == "None" and len(line.get_xdata()) in (3, 4)]
+        lines = [line for line in panel.lines if line.get_marker() == "None" and len(line.get_xdata()) == 4]
         found = [dict(zip(line.get_xdata().round(6), line.get_ydata().round(6), strict=True)) for line in lines]
         assert {-3.0: -6.0, -1.0: -3.0, 0.0: 0.0, 1.0: -0.8} in found
-        assert {-1.0: -7.0, 0.0: 0.0, 1.0: -12.0} in found
+        assert {-2.0: -20.0, -1.0: -7.0, 0.0: 0.0, 1.0: -12.0} in found
 
     def test_missing_runs_leave_gaps_and_no_errors(self):
         frames = changed(planted(2, ("mlp",)), "runs", {"arm": "warmup_cosine"}, test_error=np.nan, test_loss=np.nan)
