@@ -11,9 +11,13 @@ from pydantic import ValidationError
 
 from nonconvex import config, schedules
 from nonconvex.beds import bed_of
+from nonconvex.contrasts import restarts as contrasts
+from nonconvex.drawings import restarts as drawings
 from nonconvex.evaluation import recomputed
 from nonconvex.measure.predictions import disagreement, log_probabilities
 from nonconvex.models.stacked import stack
+from nonconvex.observations.restarts import CycledRun, CycleLine, CycleLinePoint, CycleLook
+from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.strategies.restarts import Restarts as Strategy
 from nonconvex.studies import cycles
 from nonconvex.studies import restarts as study
@@ -272,3 +276,222 @@ class TestStudy:
         content.update({name: value for name, value in change.items() if name != "beds"})
         with pytest.raises(ValidationError, match=message):
             Restarts.model_validate(content)
+
+
+# What is planted: test error and barriers (over the first and the last restart) of every arm and height
+ERROR = {
+    ("restarts", 1.0): 0.30,
+    ("restarts", 0.1): 0.42,
+    ("restarts", 1.5): 0.37,
+    ("equal", 1.0): 0.31,
+    ("cosine", 1.0): 0.33,
+    ("wsd", 1.0): 0.35,
+    ("constant", 1.0): 0.50,
+}
+BARRIER = {
+    ("restarts", 1.0): (0.7, 0.3),
+    ("restarts", 0.1): (0.1, 0.02),
+    ("restarts", 1.5): (0.9, 1.3),
+    ("equal", 1.0): (0.4, 0.2),
+    ("cosine", 1.0): (0.06, 0.02),
+    ("wsd", 1.0): (0.03, 0.01),
+    ("constant", 1.0): (0.2, 0.1),
+}
+ENSEMBLE, OTHER_DRAW, SHUFFLED = 0.7, 0.004, 0.1  # shares of an error, and what the second draw adds
+ON_RESNET = (("restarts", 1.0), ("restarts", 0.1), ("cosine", 1.0), ("constant", 1.0))
+
+
+def run_row(model, arm, height, seed, labels="true", draw="own"):
+    """One run; seeds shift every arm alike, so that only paired differences are exact."""
+    error = ERROR[arm, height] * (SHUFFLED if labels == "shuffled" else 1)
+    error += OTHER_DRAW * (draw == "other") + seed / 100
+    scores = (3 * error, error / 2, 2 * error, error, error, ENSEMBLE * error)
+    return CycledRun(model, arm, height, labels, draw, seed, 0.1, 70, None, *scores)
+
+
+def line_rows(model, arm, height, seed, draw="own"):
+    """Both lines of a run; every column is another multiple of the barrier."""
+    ends = ((10, 30), (30, 70))
+    for line, (value, (begin, end)) in enumerate(zip(BARRIER[arm, height], ends, strict=True), 1):
+        value += (draw == "other") * OTHER_DRAW + seed / 100
+        numbers = (2.0 / line, 1.0 / line, value, value / 2, value / 4, value / 5, value / 3, value)
+        yield CycleLine(model, arm, height, draw, seed, line, begin, end, *numbers)
+
+
+def planted(seeds: int = 4) -> dict[str, pd.DataFrame]:
+    found = {name: [] for name in ("tuning", "tuned", "runs", "lines", "points", "looks")}
+    for model, names in {"mlp": tuple(ERROR), "resnet": ON_RESNET}.items():
+        for arm in ("restarts", "cosine", "wsd")[: 3 if model == "mlp" else 2]:
+            losses = ((0.05, 0.9), (0.1, 0.5), (0.2, 0.7))
+            found["tuning"] += [TuningTrial(model, arm, 1000, rate, None, None, loss, loss) for rate, loss in losses]
+            found["tuned"].append(TunedArm(model, arm, "validation_loss", 0.1, 1, 3))
+        for seed in range(seeds):
+            found["runs"] += [run_row(model, *name, seed) for name in names]
+            found["runs"].append(run_row(model, "cosine", 1.0, seed, draw="other"))
+            found["lines"] += [row for name in names for row in line_rows(model, *name, seed)]
+            found["lines"] += line_rows(model, "cosine", 1.0, seed, "other")
+            numbers = (0.5, 0.6, 2.0, 1.9, 0.5, 0.4, 0.3, 1.4)
+            found["lines"].append(CycleLine(model, "independent", 1.0, "own", seed, 1, 70, 70, *numbers))
+            if model == "mlp" and seed < 2:
+                found["runs"] += [run_row(model, arm, 1.0, seed, "shuffled") for arm in ("restarts", "cosine", "wsd")]
+            for arm, height in names:
+                places = [(line, t / 4) for line in (1, 2) for t in range(5)]
+                key = (model, arm, height, "own", seed)
+                found["points"] += [CycleLinePoint(*key, line, t, 2.0 - line * t, 0.5) for line, t in places]
+                looks = [(step, 0.9 - step / 100) for step in (0, 10, 30, 70)] if height == 1 else []
+                found["looks"] += [CycleLook(model, arm, seed, step, 0.1, 1.0, error) for step, error in looks]
+    return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
+
+BASE = planted()
+KEPT = {}
+
+
+def evidence_of(frames):
+    """The effects of the frames, made once."""
+    if id(frames) not in KEPT:
+        KEPT[id(frames)] = frames, contrasts.effects(frames)
+    return KEPT[id(frames)][1]
+
+
+def of_claim(frames, claim, role="claim"):
+    return [e.value for e in evidence_of(frames) if (e.claim, e.role) == (f"restarts.{claim}", role)]
+
+
+def gate(frames, claim):
+    return {g.gate: g.value for g in contrasts.gates(frames) if g.claim == f"restarts.{claim}"}
+
+
+def changed(frames, name, where: dict, **values):
+    frame = frames[name].copy()
+    rows = np.logical_and.reduce([frame[key] == value for key, value in where.items()])
+    frame.loc[rows, list(values)] = list(values.values())
+    return {**frames, name: frame}
+
+
+SEEDS = np.arange(4) / 100  # what a seed adds to errors and barriers
+
+
+class TestContrasts:
+    @pytest.mark.parametrize(
+        ("claim", "expected"),
+        [
+            ("barrier.mlp", 0.5 + SEEDS),
+            ("barrier.resnet", 0.5 + SEEDS),
+            ("barrier_rise.mlp", (0.5 + SEEDS) / 2),
+            ("barrier_error.mlp", (0.5 + SEEDS) / 4),
+            ("barrier_control.mlp", 0.5 - 0.15),
+            ("barrier_control.resnet", 0.5 - 0.15),
+            ("barrier_cosine.mlp", 0.5 - 0.04),
+            ("barrier_early.mlp", 0.7 - 0.3),
+            ("barrier_height.mlp", 0.5 - 0.06),
+            ("barrier_height.resnet", 0.5 - 0.06),
+            ("barrier_above.mlp", 1.1 + SEEDS),
+            ("barrier_equal.mlp", 0.3 + SEEDS),
+            ("disagreement.mlp", (0.5 - 0.15) / 3),
+            ("accuracy.mlp", 0.33 - 0.30),
+            ("accuracy.resnet", 0.33 - 0.30),
+            ("accuracy_wsd.mlp", 0.35 - 0.30),
+            ("ensemble_last.mlp", 0.3 * (0.30 + SEEDS)),
+            ("ensemble_last.resnet", 0.3 * (0.30 + SEEDS)),
+            ("ensemble_cosine.mlp", (0.33 + SEEDS) - 0.7 * (0.30 + SEEDS)),
+            ("ensemble_cosine.resnet", (0.33 + SEEDS) - 0.7 * (0.30 + SEEDS)),
+        ],
+    )
+    def test_every_contrast_recovers_what_was_planted(self, claim, expected):
+        assert of_claim(BASE, claim) == pytest.approx(np.broadcast_to(expected, 4))
+
+    def test_no_other_claims_have_evidence(self):
+        assert len({e.claim for e in evidence_of(BASE)}) == len({g.claim for g in contrasts.gates(BASE)}) == 20
+
+    def test_controls(self):
+        for claim in ("accuracy.mlp", "accuracy_wsd.mlp", "ensemble_last.mlp", "ensemble_cosine.resnet"):
+            assert of_claim(BASE, claim, "same_arm") == pytest.approx([OTHER_DRAW] * 4)
+        for claim in ("barrier_control.mlp", "barrier_cosine.mlp", "barrier_height.resnet"):
+            assert of_claim(BASE, claim, "same_arm") == pytest.approx([-OTHER_DRAW] * 4)
+        assert of_claim(BASE, "disagreement.mlp", "same_arm") == pytest.approx([-OTHER_DRAW / 3] * 4)
+        assert of_claim(BASE, "barrier.mlp", "same_arm") == []
+        assert of_claim(BASE, "accuracy.mlp", "shuffled_labels") == pytest.approx([0.1 * 0.03] * 2)
+        assert of_claim(BASE, "accuracy_wsd.mlp", "shuffled_labels") == pytest.approx([0.1 * 0.05] * 2)
+        own = 0.03 + SEEDS[:2]
+        assert of_claim(BASE, "ensemble_last.mlp", "shuffled_labels") == pytest.approx(0.3 * own)
+        assert of_claim(BASE, "ensemble_cosine.mlp", "shuffled_labels") == pytest.approx(0.003 + 0.3 * own)
+        assert of_claim(BASE, "accuracy.resnet", "shuffled_labels") == []
+
+    def test_a_diverged_run_leaves_its_seed_out(self):
+        where = {"model": "mlp", "arm": "cosine", "draw": "own", "seed": 2, "labels": "true"}
+        frames = changed(BASE, "runs", where, test_error=np.nan, ensemble_error=np.nan)
+        assert [len(of_claim(frames, f"{name}.mlp")) for name in ("accuracy", "ensemble_last")] == [3, 4]
+        where = {"model": "mlp", "arm": "restarts", "height": 1.0, "seed": 1, "line": 2}
+        frames = changed(BASE, "lines", where, barrier=np.nan)
+        assert len(of_claim(frames, "barrier.mlp")) == len(of_claim(frames, "barrier_early.mlp")) == 3
+        assert len(of_claim(frames, "barrier_above.mlp")) == 4
+
+    def test_variants_of_fewer_seeds_are_paired_with_theirs(self):
+        rows = BASE["lines"]
+        frames = {**BASE, "lines": rows[(rows.height == 1) | (rows.seed > 1)]}
+        assert of_claim(frames, "barrier_height.mlp") == pytest.approx([0.44] * 2)
+        assert len(of_claim(frames, "barrier.mlp")) == 4
+
+    def test_gates_see_what_they_are_for(self):
+        assert gate(BASE, "barrier.mlp") == {"rate_interior": 1.0, "restarts_visible": 2.0}
+        assert gate(BASE, "accuracy.mlp") == {"rate_interior": 1.0, "equal_tuning": 1.0}
+        assert gate(BASE, "ensemble_last.resnet") == gate(BASE, "disagreement.mlp") == {"rate_interior": 1.0}
+        edge = changed(BASE, "tuned", {"model": "mlp", "arm": "cosine"}, interior=0)
+        assert gate(edge, "accuracy.mlp")["rate_interior"] == gate(edge, "barrier_cosine.mlp")["rate_interior"] == 0
+        assert (
+            gate(edge, "accuracy_wsd.mlp")["rate_interior"] == gate(edge, "barrier_control.mlp")["rate_interior"] == 1
+        )
+        assert gate(edge, "accuracy.resnet")["rate_interior"] == 1
+        fewer = changed(BASE, "tuned", {"model": "mlp", "arm": "wsd"}, trials=2)
+        assert gate(fewer, "accuracy_wsd.mlp")["equal_tuning"] == 0 and gate(fewer, "accuracy.mlp")["equal_tuning"] == 1
+        blind = changed(BASE, "lines", {"model": "resnet", "arm": "independent"}, barrier=0.01)
+        assert gate(blind, "barrier.resnet")["restarts_visible"] == pytest.approx(0.01)
+        assert gate(blind, "barrier.mlp")["restarts_visible"] == 2.0
+
+    def test_findings_have_unique_names_and_the_planted_means(self):
+        found = contrasts.findings(BASE)
+        assert len({(f.model, f.quantity) for f in found}) == len(found)
+        assert {(f.table, f.row) for f in found} == {("strategies", "restarts")}
+        by_name = {(f.model, f.quantity): f for f in found}
+        assert by_name["mlp", "train-loss barrier of restarts at height 1.5, line 2"].mean == pytest.approx(1.315)
+        assert by_name["resnet", "disagreement of constant, line 1"].mean == pytest.approx(0.215 / 3)
+        assert by_name["mlp", "ensemble_error of equal"].mean == pytest.approx(0.7 * 0.325)
+        assert by_name["mlp", "test_error of cosine"].mean == pytest.approx(0.345)
+
+    def test_a_bed_that_was_not_run_has_no_claims(self):
+        part = {name: f[f.model != "resnet"] for name, f in BASE.items()}
+        assert not any("resnet" in e.claim for e in contrasts.effects(part))
+
+
+class TestDrawings:
+    def test_figures_say_what_is_averaged(self):
+        for draw in (drawings.responses, drawings.lines, drawings.barriers, drawings.scores, drawings.on_the_way):
+            figure = draw(BASE)
+            assert "mean" in figure.get_suptitle()
+            assert draw is drawings.responses or "n = 4" in figure.get_suptitle()
+
+    def test_barriers_are_drawn_at_their_means(self):
+        panel = drawings.barriers(BASE).axes[0]
+        rows = [label.get_text() for label in panel.get_yticklabels()]
+        single = [line for line in panel.lines if line.get_marker() in ("o", "s", "^")]
+        means = {round(float(line.get_ydata()[0]), 2): line.get_xdata()[0] for line in single}
+        first, last = (means[round(rows.index("Restarts at 1.5 of the peak") + side, 2)] for side in (-0.12, 0.12))
+        assert (first, last) == pytest.approx((0.915, 1.315))
+        assert means[round(rows.index("Two draws of one cosine") - 0.12, 2)] == pytest.approx(2.0)
+
+    def test_lines_walk_from_end_to_end(self):
+        figure = drawings.lines(BASE)
+        titles = [panel.get_title(loc="left") for panel in figure.axes]
+        panel = figure.axes[titles.index("Restarts,\ngrowing cycles")]
+        thick = [line for line in panel.lines if line.get_linewidth() == 1.6]
+        assert [list(line.get_xdata()) for line in thick] == [[1, 1.25, 1.5, 1.75, 2], [2, 2.25, 2.5, 2.75, 3]]
+        assert list(thick[1].get_ydata()) == [2, 1.5, 1, 0.5, 0]
+
+    def test_missing_runs_leave_gaps_and_no_errors(self):
+        frames = changed(planted(2), "runs", {"arm": "constant"}, test_error=np.nan, ensemble_error=np.nan)
+        frames = changed(frames, "lines", {"arm": "cosine"}, barrier=np.nan)
+        frames = changed(frames, "looks", {"arm": "wsd"}, test_error=np.nan)
+        frames = {**frames, "points": frames["points"][frames["points"].arm != "constant"]}
+        for draw in (drawings.lines, drawings.barriers, drawings.scores, drawings.on_the_way):
+            assert draw(frames).axes
