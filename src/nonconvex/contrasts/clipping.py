@@ -123,12 +123,12 @@ def edge_found(frames: Frames, model: str) -> float:
 
 def wider(frames: Frames, model: str) -> pd.Series:
     """How much further, in log10, the stable rates go with clipping at the median norm."""
-    return edge(frames, model, MEDIAN) - edge(frames, model, NONE)
+    return (edge(frames, model, MEDIAN) - edge(frames, model, NONE)).dropna()
 
 
 def wider_twin(frames: Frames, model: str) -> pd.Series:
     """The same between two runs without clipping that differ in weights and data order."""
-    return edge(frames, model, NONE) - edge(frames, model, NONE, "other")
+    return (edge(frames, model, NONE) - edge(frames, model, NONE, "other")).dropna()
 
 
 def quadratic(frames: Frames, optimizer: str) -> pd.Series:

@@ -83,32 +83,40 @@ def responses(frames: Frames) -> Figure:
     figure, axes = _panels([bed for bed in BEDS if bed in contrasts.models(frames)])
     for bed, panel in axes.items():
         for arm, label in ARMS.items():
-            trials = frames["tuning"].query("model == @bed and arm == @arm")
-            means = mean_by_rate(trials, "validation_loss")
+            means = mean_by_rate(shared_trials(frames, bed).query("arm == @arm"), "validation_loss")
             panel.plot(means.index, means, label=label, **_look(arm))
             chosen = [contrasts.rate(frames, bed, arm)]
             ring = {"markerfacecolor": "none", "color": _look(arm)["color"]}
             panel.plot(chosen, means.loc[chosen], "o", markersize=11, **ring)
         _logarithmic(panel, "rate", "validation loss (nats)")
     legend(figure, axes.values())
-    seeds = frames["tuning"].groupby(["model", "arm"]).seed.nunique()
+    seeds = counted(shared_trials(frames, bed).seed.nunique() for bed in axes)
     text = (
-        f"Tuning: mean over tuning seeds, {counted(seeds)} (most without clipping, so that all thresholds together "
-        "have as many trials), none of them reported. Ring: the chosen rate."
+        f"Tuning: mean over the tuning seeds that all arms of a bed have, {seeds}, none of them reported. Ring: the "
+        "chosen rate, for which no clipping has more seeds, as many as all thresholds together."
     )
     return titled(figure, text)
 
 
+def shared_trials(frames: Frames, bed: str) -> pd.DataFrame:
+    """The bed's tuning trials from those seeds that every arm was tuned on."""
+    rows = frames["tuning"].query("model == @bed")
+    return rows[rows.groupby("seed").arm.transform("nunique") == rows.arm.nunique()]
+
+
 def _logarithmic(panel: Axes, x: str, y: str) -> None:
-    panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-    plain_log(panel.xaxis)
-    plain_log(panel.yaxis)
+    panel.set(xlabel=x, ylabel=y)
+    if np.isfinite(panel.dataLim.get_points()).all():
+        panel.set(xscale="log", yscale="log")
+        plain_log(panel.xaxis)
+        plain_log(panel.yaxis)
 
 
 @house()
 def edges(frames: Frames) -> Figure:
     """Final training loss of the reported seeds against the rate, with and without clipping; stable runs are filled."""
-    beds = [b for b in BEDS if b in contrasts.models(frames) and len(contrasts.searched(frames, b, MEDIAN))]
+    claims = contrasts.contrasts(frames)
+    beds = [bed for bed in BEDS if f"edge.{bed}" in claims]
     figure, axes = _panels(beds)
     for bed, panel in axes.items():
         for arm in (NONE, MEDIAN):
@@ -117,8 +125,8 @@ def edges(frames: Frames) -> Figure:
     legend(figure, axes.values())
     seeds = [contrasts.searched(frames, bed, NONE).seed.nunique() for bed in beds]
     text = (
-        f"Lines: median over seeds, {counted(seeds)}; points: single seeds, filled where the run is stable. A rate is "
-        "stable if the loss ends below 0.8 of what knowing nothing gives (or the settings' share)."
+        f"Reported runs. Lines: median over seeds, {counted(seeds)}; points: single seeds, filled where the loss ends "
+        "below the settings' share of what knowing nothing gives, which is called stable."
     )
     return titled(figure, text)
 
@@ -209,6 +217,6 @@ def _interval(panel: Axes, values: pd.Series, place: int) -> None:
         return
     found = statistics.mean(values)
     reach = None if np.isnan(found.low) else found.high - found.estimate
-    panel.plot(values, np.full(len(values), place), ".", color=PALETTE[1], markersize=4, alpha=0.5)
+    panel.plot(values, np.full(len(values), place + 0.25), ".", color=PALETTE[1], markersize=5)
     style = {"color": PALETTE[0], "marker": MARKERS[0], "markersize": 4, "linestyle": "none"}
     panel.errorbar(found.estimate, place, xerr=reach, capsize=2, **style)
