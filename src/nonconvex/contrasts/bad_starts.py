@@ -160,16 +160,28 @@ def badness(frames: Frames) -> pd.DataFrame:
     return pd.DataFrame({"saddle": late.saddle, "plateau": late.plateau, "sharp": top - usual, "bad_minimum": lacking})
 
 
-def region_gates(frames: Frames, regions: Sequence[str]) -> dict[str, float]:
-    """Whether the regions are bad, and are what they are called."""
-    worst = min(badness(frames)[region].mean(skipna=False) / LIMITS[region] for region in regions)
-    points, gates = frames["points"].set_index("region"), {"bad_starts_bad": float(worst)}
-    solved = [
-        points.loc[[region]].solved.astype(float).mean() for region in ("sharp", "bad_minimum") if region in regions
-    ]
-    if solved:
-        gates["trained"] = float(min(solved))
-    return gates | ({"bad_starts_saddle": saddle_error(frames)} if "saddle" in regions else {})
+@dataclass(frozen=True)
+class Ground:
+    """What was measured of the regions: how bad, in units of what is asked, and whether they are so at all."""
+
+    bad: Mapping[str, float]
+    solved: Mapping[str, float]  # share of the seeds in which a minimum is one
+    saddle: float
+
+    def gates(self, regions: Sequence[str]) -> dict[str, float]:
+        """Of a contrast over these regions."""
+        gates = {"bad_starts_bad": float(np.min([self.bad[region] for region in regions]))}
+        minima = [self.solved[region] for region in regions if region in self.solved]
+        gates |= {"trained": min(minima)} if minima else {}
+        return gates | ({"bad_starts_saddle": self.saddle} if "saddle" in regions else {})
+
+
+def grounds(frames: Frames) -> Ground:
+    """All of it; NaN where some seed has no number."""
+    bad, points = badness(frames), frames["points"]
+    worse = {region: bad[region].mean(skipna=False) / LIMITS[region] for region in REGIONS}
+    shares = points.dropna(subset="solved").groupby("region").solved.mean()
+    return Ground(worse, {region: float(share) for region, share in shares.items()}, saddle_error(frames))
 
 
 def saddle_error(frames: Frames) -> float:
@@ -180,12 +192,10 @@ def saddle_error(frames: Frames) -> float:
     return float(max(still.max(skipna=False), deviation.abs().max(skipna=False)))
 
 
-def tuned_gates(frames: Frames, arms: Sequence[str], regions: Sequence[str]) -> dict[str, float]:
-    return tuning.gates(frames["tuned"], [f"{region}/{arm}" for region in regions for arm in arms])
-
-
-def gates_of(frames: Frames, arms: Sequence[str], regions: Sequence[str] = REGIONS) -> dict[str, float]:
-    return tuned_gates(frames, arms, regions) | region_gates(frames, regions)
+def gates_of(frames: Frames, ground: Ground, arms: Sequence[str], regions: Sequence[str] = REGIONS) -> dict[str, float]:
+    """Of a contrast between arms over regions: how the arms were tuned there, and the regions themselves."""
+    names = [f"{region}/{arm}" for region in regions for arm in arms]
+    return tuning.gates(frames["tuned"], names) | ground.gates(regions)
 
 
 def residual(frames: Frames, arm: str) -> float:
@@ -200,41 +210,41 @@ def residual(frames: Frames, arm: str) -> float:
 
 def contrasts(frames: Frames) -> Iterator[Contrast]:
     """Every claim of the study."""
-    same = {"same_arm": over_regions(twins(frames))}
+    ground, same = grounds(frames), {"same_arm": over_regions(twins(frames))}
     for arm in ARMS:
         values = over_regions(sooner(frames, arm))
-        yield Contrast(arm, "escapes_regions", values, gates_of(frames, (arm, "none")), same)
+        yield Contrast(arm, "escapes_regions", values, gates_of(frames, ground, (arm, "none")), same)
     for region in REGIONS:
         found = left(frames, "none")[region]
-        yield Contrast("sgd_noise", f"plain_leaves_{region}", found, gates_of(frames, ("none",), (region,)))
-    yield from about_regions(frames)
+        yield Contrast("sgd_noise", f"plain_leaves_{region}", found, gates_of(frames, ground, ("none",), (region,)))
+    yield from about_regions(frames, ground)
     for arm in AVERAGES:
-        yield Contrast(arm, "beyond_iterate", beyond_iterate(frames, arm), gates_of(frames, (arm,)))
+        yield Contrast(arm, "beyond_iterate", beyond_iterate(frames, arm), gates_of(frames, ground, (arm,)))
 
 
-def about_regions(frames: Frames) -> Iterator[Contrast]:
+def about_regions(frames: Frames, ground: Ground) -> Iterator[Contrast]:
     """Claims on one strategy in one region."""
     for arm, region in [(arm, region) for arm, regions in SOONER.items() for region in regions]:
-        gates, same = gates_of(frames, (arm, "none"), (region,)), {"same_arm": twins(frames)[region]}
+        gates, same = gates_of(frames, ground, (arm, "none"), (region,)), {"same_arm": twins(frames)[region]}
         yield Contrast(arm, f"leaves_{region}", sooner(frames, arm)[region], gates, same)
     for arm in FLATTER:
-        gates = gates_of(frames, ("none",), ("sharp",)) | {"residual": residual(frames, arm)}
+        gates = gates_of(frames, ground, ("none",), ("sharp",)) | {"residual": residual(frames, arm)}
         same = {"same_arm": flatter(frames, "none", "other")}
         yield Contrast(arm, "sharp_lambda_matched", flatter(frames, arm), gates, same)
-    gates = gates_of(frames, ("restarts", "none"), ("sharp",))
+    gates = gates_of(frames, ground, ("restarts", "none"), ("sharp",))
     same = {"same_arm": -gained_twins(frames, "barrier", "sharp")}
     yield Contrast("restarts", "sharp_barrier", -gained(frames, "barrier", "sharp", "restarts"), gates, same)
     for region in OVERSHOT:
         same = {"same_arm": gained_twins(frames, "spikes", region, "above")}
         values = gained(frames, "spikes", region, "clipping", "above")
-        yield Contrast("clipping", f"{region}_spikes", values, gates_of(frames, ("none",), (region,)), same)
+        yield Contrast("clipping", f"{region}_spikes", values, gates_of(frames, ground, ("none",), (region,)), same)
     for arm in RECOVERED:
         at = ("test_error", "bad_minimum", arm)
         controls = {
             "same_arm": gained_twins(frames, *at[:2]),
             "shuffled_labels": gained(frames, *at, labels="shuffled"),
         }
-        gates = gates_of(frames, (arm, "none"), ("bad_minimum",))
+        gates = gates_of(frames, ground, (arm, "none"), ("bad_minimum",))
         yield Contrast(arm, "accuracy_bad_minimum", gained(frames, *at), gates, controls)
 
 

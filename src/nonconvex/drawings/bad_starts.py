@@ -34,15 +34,11 @@ def responses(frames: Frames) -> Figure:
     for panel, region in zip(axes, REGIONS, strict=True):
         trials = frames["tuning"][frames["tuning"].region == region]
         left_at_all = bool(trials.left.notna().any())
+        _scaled(panel, trials, left_at_all)
         for arm in ROWS:
             _response(panel, frames, trials[trials.arm == arm], f"{region}/{arm}", left_at_all)
-        quantity = "evaluations until it has left" if left_at_all else "validation error (%)"
-        panel.set(title=NAMES[region], xscale="log", xlabel="peak rate", ylabel=quantity)
-        panel.set_yscale("log" if left_at_all else "linear")
+        panel.set(title=NAMES[region], xlabel="peak rate")
         plain_log(panel.xaxis)
-    for panel in axes:
-        if panel.get_yscale() == "log":
-            plain_log(panel.yaxis)
     legend(figure, axes)
     seeds = frames["tuning"].seed.nunique()
     text = (
@@ -51,6 +47,17 @@ def responses(frames: Frames) -> Figure:
         "Wide and pale: plain SGD."
     )
     return titled(figure, text)
+
+
+def _scaled(panel: Axes, trials: pd.DataFrame, by_time: bool) -> None:
+    """Limits with room for a flat line too, and round ticks."""
+    values = (np.exp(trials.log_evaluations) if by_time else 100 * trials.validation_error).astype(float)
+    low, high = values.min(), values.max()
+    panel.set(xscale="log", yscale="log" if by_time else "linear")
+    panel.set_ylim((0.8 * low, 1.25 * high) if by_time else (low - 1, high + 1))
+    panel.set_ylabel("evaluations until it has left" if by_time else "validation error (%)")
+    if by_time:
+        plain_log(panel.yaxis)
 
 
 def _response(panel: Axes, frames: Frames, trials: pd.DataFrame, name: str, by_time: bool) -> None:
