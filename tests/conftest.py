@@ -4,6 +4,6 @@ import os
 
 os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")  # read on import
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)
