@@ -122,7 +122,7 @@ class TestRegions:
         )
         regions.bad_minimum(SMOKE, BED, SEEDS)
         (wrong, first), (true, second) = seen
-        assert (first, second) == (SETTINGS.bad_minimum.wrong, SETTINGS.bad_minimum.true)
+        assert (first, second) == (SETTINGS.bad_minimum.wrong, SETTINGS.bad_minimum.right)
         assert torch.equal(true.data.train.y, Y) and not torch.equal(wrong.data.train.y, Y)
         assert torch.equal(wrong.data.train.y.sort().values, Y.sort().values)
 
