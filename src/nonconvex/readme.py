@@ -13,19 +13,14 @@ from nonconvex.paths import Results
 
 README = Path("README.md")
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
-QUOTED = {  # table -> caption of the block
-    "properties": "What the text says, and what the runs say",
-    "factors": "What the text says, and what the runs say",
-    "prose": "What the text says, and what the runs say",
-    "schedules": "Performance",
-    "strategies": "Performance",
-}
+QUOTED = ("properties", "factors", "strategies", "schedules", "prose")
+CAPTION = "What the text says, and what the runs say"
 
 
 def measured(files: Results) -> str:
     """One block of each quoted table under the table's own title."""
     pages = {name: files.tables(name, "md").read_text(encoding="utf-8") for name in QUOTED}
-    return "\n".join(quoted(page, QUOTED[name]) for name, page in pages.items())
+    return "\n".join(quoted(page, CAPTION) for page in pages.values())
 
 
 def quoted(table: str, caption: str) -> str:
