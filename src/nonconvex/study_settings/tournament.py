@@ -79,8 +79,6 @@ class Tournament(Study):
             raise ValueError(
                 f"rates and short_rates: as many of either allowed, found {len(self.rates)} and {len(self.short_rates)}"
             )
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         if max(self.extended, self.shuffled) > len(self.seeds):
             raise ValueError(f"extended and shuffled: at most {len(self.seeds)}, the number of seeds, allowed")
         if not self.common <= self.rates[-1]:

