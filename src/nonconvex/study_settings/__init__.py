@@ -13,6 +13,7 @@ from nonconvex.study_settings.progressive_learning import ProgressiveLearning
 from nonconvex.study_settings.properties import Properties
 from nonconvex.study_settings.rate_importance import RateImportance
 from nonconvex.study_settings.restarts import Restarts
+from nonconvex.study_settings.sam import Sam
 from nonconvex.study_settings.sgd_noise import SgdNoise
 from nonconvex.study_settings.skip_connections import SkipConnections
 from nonconvex.study_settings.three_phases import ThreePhases
@@ -50,6 +51,7 @@ class Strategies(Axis):
     warmup: Warmup
     restarts: Restarts
     clipping: Clipping
+    sam: Sam
     averaging: Averaging
 
 
