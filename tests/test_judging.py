@@ -74,6 +74,12 @@ def test_an_equivalence_has_no_direction_and_its_own_p():
     assert judge(ledger(replace(claim, margin=0.001)), rows, gates()[:0])[0].verdict == "not supported"
 
 
+def test_a_claim_without_any_evidence_is_inconclusive_and_says_why():
+    (found,) = judge(ledger(CLAIM), effects()[:0], gates()[:0])
+    assert (found.verdict, found.n, found.estimate) == ("inconclusive", 0, None)
+    assert "rate_interior" in found.gates_failed
+
+
 @pytest.mark.parametrize(
     ("rows", "values", "message"),
     [
