@@ -14,6 +14,7 @@ from nonconvex.beds import bed_of
 from nonconvex.contrasts import restarts as contrasts
 from nonconvex.drawings import restarts as drawings
 from nonconvex.evaluation import recomputed
+from nonconvex.measure.barriers import Profile
 from nonconvex.measure.predictions import disagreement, log_probabilities
 from nonconvex.models.stacked import stack
 from nonconvex.observations.restarts import CycledRun, CycleLine, CycleLinePoint, CycleLook
@@ -22,6 +23,7 @@ from nonconvex.strategies.restarts import Restarts as Strategy
 from nonconvex.studies import cycles
 from nonconvex.studies import restarts as study
 from nonconvex.studies.cycle_readings import OTHER, Cell
+from nonconvex.studies.training import with_shuffled_labels
 from nonconvex.study_settings.restarts import Restarts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -176,6 +178,33 @@ class TestReadings:
             points = [p for p in small[1]["points"] if (p.arm, p.line) == ("restarts", line)]
             assert [p.t for p in points] == [0, 0.25, 0.5, 0.75, 1]
             assert [p.train_loss for p in points] == pytest.approx(losses, rel=1e-3)
+
+    def test_what_is_read_off_a_line(self, monkeypatch):
+        """Of a planted profile: the chord's middle is at 1.5 nats, 0.5, 2.0; errors and test losses have their own."""
+
+        def flat(*values: float) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float64).expand(2, 3)
+
+        parts = (flat(2.0, 1.9, 1.0), flat(0.6, 0.7, 0.4), flat(2.5, 2.6, 1.5), flat(0.9, 0.9, 0.9))
+        planted = Profile(torch.tensor([0, 0.5, 1], dtype=torch.float64), *parts)
+        monkeypatch.setattr("nonconvex.studies.cycle_readings.profile", lambda *rest: planted)
+        found = study.run(SMOKE, "mlp", [Cell("wsd", 1.0, "true", "own", 3, 0.1)])
+        for row in found["lines"]:
+            assert (row.loss_begin, row.loss_end, row.rise) == (2.0, 1.0, 0.0)
+            heights = (row.barrier, row.error_barrier, row.test_barrier)
+            assert heights == pytest.approx((1.9 - 1.5, 0.7 - 0.5, 2.6 - 2.0))
+        assert [(p.t, p.train_loss, p.train_error) for p in found["points"][:2]] == [(0, 2.0, 0.6), (0.5, 1.9, 0.7)]
+
+    def test_every_seed_has_its_own_shuffled_labels(self):
+        """At a rate of nothing a run ends at its initial loss, on the labels that it was given."""
+        for seed in (3, 4):
+            found = study.run(SMOKE, "mlp", [Cell("cosine", 1.0, "shuffled", "own", seed, 1e-12)])
+            torch.manual_seed(seed)
+            x, y = with_shuffled_labels(BED, seed).data.train.examples(HOW.train_examples)
+            with torch.no_grad():
+                expected = torch.nn.functional.cross_entropy(BED.build()(x), y).item()
+            assert found["runs"][0].train_loss == pytest.approx(expected, rel=1e-5)
+            assert found["lines"] == found["points"] == found["looks"] == []
 
     def test_every_arm_is_read_where_its_cycles_end(self, small):
         found = {(row.arm, row.draw, row.line): (row.begin, row.end) for row in small[1]["lines"]}

@@ -184,7 +184,7 @@ class TestNeighbourhoods:
         return Surveyor(bed, network, replace_how(measured=4, batch_size=2), SETTINGS, radius), params
 
     def test_many_steps_find_what_one_misses(self):
-        """The gradient at (0.5, 2) is (1.5, 2), so one step leads to (0.8, 2.4); the worst case is closer to the a axis."""
+        """The gradient at (0.5, 2) is (1.5, 2): one step leads to (0.8, 2.4), the worst case is nearer the a axis."""
         surveyor, params = self.bowl([0.5, 2.0], 0.5)
         found = surveyor.around(params, curvature=False)
         assert found["one_step_rise"].item() == pytest.approx(3.84 - 2.375)
