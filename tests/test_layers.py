@@ -19,7 +19,7 @@ SOURCES = ROOT / "src"
 
 # Rows of families (a family is a module or a package under nonconvex/), and the rows that each may import.
 ROWS = {
-    "foundation": "axes columns config observations paths plan progress records study_settings tensors",
+    "foundation": "axes cluster columns config observations paths plan progress records study_settings tensors",
     "parts": "data losses models optimizers schedules strategies",
     "loop": "beds check evaluation train",
     "measure": "measure",
@@ -44,7 +44,7 @@ ROW = {family: row for row, families in ROWS.items() for family in families.spli
 
 # Modules that refuse, show, name or store numbers without making any; the settings' values are dependencies themselves
 # and tests/test_records.py holds the committed records against the code that reads and writes them.
-SILENT = ("axes", "check", "columns", "config", "observations", "paths", "progress", "records", "study_settings")
+SILENT = "axes check cluster columns config observations paths progress records study_settings"
 REGISTRIES = {
     "model": "models",
     "strategy": "strategies",
@@ -181,7 +181,7 @@ def needed_by(stage: dict) -> set[str]:
         found = reached({name for name in modules() if name.startswith("nonconvex.data.")})
     else:
         found = reached({module})
-    return {name for name in found if family(name) not in SILENT and not only_says_what_it_is(name)}
+    return {name for name in found if family(name) not in SILENT.split() and not only_says_what_it_is(name)}
 
 
 def only_says_what_it_is(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""Test beds: a model on its data on one device, and how jobs on it spread over the machine."""
+"""Test beds: a model on its data on one device, and how jobs on it spread over cores or machines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import Tensor
 
+from nonconvex import cluster
 from nonconvex.config import Settings, Training
 from nonconvex.data import Dataset, load_dataset
 from nonconvex.losses import LOSSES
@@ -53,6 +54,8 @@ def chosen_device(name: str) -> str:
 
 
 def spread(settings: Settings, jobs: Sequence[Callable]) -> list:
-    """The results of the jobs, in order: one single-threaded process per core, or one process on a GPU."""
+    """The results of the jobs, in order: from a process per core, from one on a GPU, or from a cluster's workers."""
+    if settings.compute.backend.name == "dask":
+        return cluster.spread(settings.compute.backend, jobs)
     workers = settings.compute.workers or (1 if chosen_device(settings.compute.device) == "cuda" else -1)
     return Parallel(n_jobs=workers)(delayed(job)() for job in jobs)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nonconvex import config
+from nonconvex import cluster, config
 from nonconvex.config import ConfigError, Settings
 from nonconvex.models import model_class
 from nonconvex.optimizers import OPTIMIZERS
@@ -26,7 +26,8 @@ Part = tuple[str, Callable, dict[str, Any]]  # key in the file, what it configur
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError for the first part of the grid that its options cannot build."""
+    """Raises ConfigError for a cluster that cannot be used, or the first part of the grid that cannot be built."""
+    cluster.check(settings.compute.backend)
     for key, build, options in parts(settings):
         allowed = list(inspect.signature(build).parameters)
         if unknown := [name for name in options if name not in allowed]:

@@ -150,11 +150,34 @@ class ConnectivitySettings(Axis):
     cohort: Count = 10  # pairs whose curves are trained in lockstep
 
 
+class Backend(Axis):
+    """Who runs the jobs: processes of this machine (loky) or the workers of a running cluster (dask)."""
+
+    name: Literal["loky", "dask"] = "loky"
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of dask, and only of it
+    wait: Positive = 30.0  # seconds for the scheduler to answer, and then for its first workers
+
+    @model_validator(mode="after")
+    def _scheduler_of_dask(self) -> "Backend":
+        if self.name == "dask" and self.scheduler is None:
+            raise ValueError("dask needs a scheduler, such as tcp://node1:8786")
+        if self.name == "loky" and self.model_fields_set - {"name"}:
+            raise ValueError("loky runs on this machine; scheduler and wait are for dask")
+        return self
+
+
 class Compute(Axis):
     """Where and how widely to run; no result depends on it beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Count | None = None  # null = one per core (CPU) or one (GPU)
+    backend: Backend = Backend()
+
+    @model_validator(mode="after")
+    def _one_number_of_workers(self) -> "Compute":
+        if self.backend.name == "dask" and self.workers is not None:
+            raise ValueError("workers must be null with dask: the cluster has those that were started for it")
+        return self
 
 
 class Settings(Axis):
