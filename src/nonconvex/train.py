@@ -79,7 +79,7 @@ def advance(cohort: Cohort, state: State, step: int) -> State:
     params, moments = cohort.optimizer.update(state.params, grads, state.optimizer, rates, step)
     alive = diverged < 0
     # asking a GPU would stall it at every step; there the choice is made unasked, which changes no bit
-    if alive.is_cuda or not bool(alive.all()):
+    if alive.device.type != "cpu" or not bool(alive.all()):
         params = _where(alive, params, state.params)
         moments = {name: _where(alive, new, state.optimizer[name]) for name, new in moments.items()}
     memory = cohort.strategy.after_step(state.memory, step, params)

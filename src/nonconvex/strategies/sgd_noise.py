@@ -30,7 +30,7 @@ class SgdNoise(Strategy):
         length = self.scale * member_norm(grads) / count**0.5
         draw = partial(_normal, step=step, count=count)
         # a GPU would wait for one core that draws for all members; on a CPU the other cores have runs of their own
-        draws = _threads().map(draw, seeds) if length.is_cuda else map(draw, seeds)
+        draws = map(draw, seeds) if length.device.type == "cpu" else _threads().map(draw, seeds)
         noise = torch.stack(list(draws)).to(length)
         pieces = (length[:, None] * noise).split([grad[0].numel() for grad in grads.values()], dim=1)
         return {name: grad + piece.view_as(grad) for (name, grad), piece in zip(grads.items(), pieces, strict=True)}
