@@ -21,7 +21,7 @@ SOURCES = ROOT / "src"
 ROWS = {
     "foundation": "axes cluster columns config observations paths plan progress records study_settings tensors",
     "parts": "data losses models optimizers schedules strategies",
-    "loop": "beds check evaluation train",
+    "loop": "beds check checkpoints evaluation train",
     "measure": "measure",
     "experiment": "connection experiment studies",
     "reading": "arms claims contrasts judging layout readme source_tables statistics summaries tables typeset",
@@ -39,12 +39,15 @@ BELOW = {
     "tools": ("foundation",),
 }
 MIXED = ("foundation", "reading", "drawing", "tools")  # rows whose families may import one another
-ALLOWED = {("strategies", "schedules")}  # warm-up and restarts wrap a schedule
+ALLOWED = {
+    ("strategies", "schedules"),  # warm-up and restarts wrap a schedule
+    ("checkpoints", "train"),  # they run the loop and keep its states
+}
 ROW = {family: row for row, families in ROWS.items() for family in families.split()}
 
 # Modules that refuse, show, name or store numbers without making any; the settings' values are dependencies themselves
 # and tests/test_records.py holds the committed records against the code that reads and writes them.
-SILENT = "axes check cluster columns config observations paths progress records study_settings"
+SILENT = "axes check checkpoints cluster columns config observations paths progress records study_settings"
 REGISTRIES = {
     "model": "models",
     "strategy": "strategies",

@@ -21,6 +21,7 @@ ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "on
 StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
+Precision = Literal["float32", "bfloat16"]
 STUDY_SECTIONS = ("properties", "factors", "rates", "strategies", "schedules")
 
 
@@ -57,13 +58,14 @@ class Grid(Axis):
 
 
 class SeedLists(Axis):
-    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `tuning` never reported.
+    """`reported` at the other axis's baseline, `cross` in the rest of the grid (none: it is left out), `tuning` never
+    reported.
 
     The `connected` ones are joined by paths, with each other and with a sibling that parts from them at `fork`.
     """
 
     reported: Seeds
-    cross: Seeds
+    cross: Annotated[Seeds, Field(min_length=0)]
     connected: Seeds
     tuning: Seeds
     fork: Share  # share of the run after which a sibling sees other minibatches
@@ -105,6 +107,7 @@ class Training(Axis):
     batch_size: Count
     rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
     cohort: Count  # members trained in lockstep; results depend on it only through rounding
+    precision: Precision = "float32"  # of products in minibatch gradients; all that is measured is float32
     statistics_examples: Count | None = None  # training examples for normalisation statistics; null = all
     train_examples: Count | None = None  # for the reported training loss; null = all
     validation_examples: Count | None = None

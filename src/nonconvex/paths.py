@@ -34,6 +34,10 @@ class Results:
         """Trained weights that paths start and end at."""
         return self.folder / "endpoints" / f"{model}-{strategy}.safetensors"
 
+    def checkpoints(self, model: str, strategy: str) -> Path:
+        """Where an unfinished stage leaves what it will go on from: no result, so beside the logs."""
+        return Path(self.root) / "logs" / "checkpoints" / self.profile / f"{model}-{strategy}"
+
     def data(self, model: str) -> Path:
         """Digest of the data that a model is trained and tested on."""
         return self.folder / "data" / f"{model}.json"
