@@ -195,6 +195,7 @@ class Settings(Axis):
     rates: Rates
     strategies: Strategies
     schedules: Schedules
+    lessons: Study  # replicates of notebooks/common_mistakes.ipynb
     compute: Compute = Compute()
 
     @model_validator(mode="after")
