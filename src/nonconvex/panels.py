@@ -2,15 +2,19 @@
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
+from nonconvex import statistics
 from nonconvex.source_tables import LABELS
 from nonconvex.style import house
 
@@ -84,9 +88,43 @@ def counted(counts: Iterable[int]) -> str:
     return f"n = {seen[0]}" + (f" to {seen[-1]}" if len(seen) > 1 else "")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """PNG and PDF under the name of `path`, the same bytes for the same figure: no date, no version."""
+def interval(
+    panel: Axes,
+    place: float,
+    values: ArrayLike,
+    of: Callable[[np.ndarray], statistics.Interval] = statistics.mean,
+    upright: bool = False,
+    **style: Any,
+) -> None:
+    """A marker at the mean of the numbers among the values, and its interval if it has one; nothing without numbers.
+
+    `place` is where on the other axis; `of` may be another estimate than the mean.
+    """
+    numbers = np.asarray(values, float)
+    found = of(numbers[~np.isnan(numbers)])
+    if found.n:
+        reach = None if np.isnan(found.low) else [[found.estimate - found.low], [found.high - found.estimate]]
+        x, y = (place, found.estimate) if upright else (found.estimate, place)
+        reaches = {"yerr" if upright else "xerr": reach}
+        panel.errorbar(x, y, **reaches, **{"linestyle": "none", "capsize": 2} | style)
+
+
+def band(panel: Axes, runs: pd.DataFrame, of: Callable[[np.ndarray], statistics.Interval], **style: Any) -> None:
+    """A line through the estimates of `runs` (replicates, places), and their intervals as a band around it."""
+    found = [of(runs[place].dropna()) for place in runs]
+    panel.plot(runs.columns, [one.estimate for one in found], **style)
+    low, high = [one.low for one in found], [one.high for one in found]
+    panel.fill_between(runs.columns, low, high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def save(figure: Figure, path: Path) -> Figure:
+    """The figure itself, and under the name of `path` as PNG, PDF and, what its title says, as a caption in Markdown.
+
+    The same bytes for the same figure: no date, no version.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with house():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
+    path.with_suffix(".md").write_text(figure.get_suptitle().replace("\n", " ") + "\n", encoding="utf-8")
+    return figure

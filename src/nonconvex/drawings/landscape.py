@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nonconvex.contrasts.smoothness import Frames
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, interval, legend, titled
 from nonconvex.source_tables import LABELS
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
@@ -118,8 +118,7 @@ def measures(frames: Frames, columns: Mapping[str, Callable[[Frames], pd.Series]
         for place, arm in enumerate(names):
             found = _of(values, model, arm).value
             panel.plot(found, np.full(len(found), place), ".", color="0.5", markersize=4)
-            if len(found):
-                panel.plot(found.mean(), place, "D", color=PALETTE[0], markersize=5)
+            interval(panel, place, found, color=PALETTE[0], marker="D", markersize=4)
         panel.set_xlabel(label)
         panel.locator_params(axis="x", nbins=4)
         panel.margins(x=0.08)
@@ -127,7 +126,7 @@ def measures(frames: Frames, columns: Mapping[str, Callable[[Frames], pd.Series]
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     text = (
         f"{LABELS['model'][model]}: every architecture. Grey: single seeds ({counted(_seeds(frames, model))}); "
-        "diamonds: their mean; nothing: not measured."
+        "diamonds: their mean with 95 % t interval; nothing: not measured."
     )
     return titled(figure, text)
 

@@ -54,7 +54,7 @@ def bars(found: Mapping[str, Shares]) -> Figure:
     blocks = len(np.unique(found["test_loss"].blocks))
     text = (
         "Shares of variance over the ranges above: alone (first order), and with all interactions (total order), "
-        f"whose 95 % jackknife intervals are over {blocks} blocks; what lies outside a panel is cut off."
+        f"with 95 % jackknife intervals over n = {blocks} blocks of runs; what lies outside a panel is cut off."
     )
     return titled(figure, text)
 

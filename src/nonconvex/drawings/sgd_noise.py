@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nonconvex import statistics
 from nonconvex.contrasts.escapes import Frames, barrier, escape_times
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 KINDS = {"active": "Every unit carries a mode", "idle": "Some units are zero"}
@@ -49,7 +49,8 @@ def escapes(frames: Frames) -> Figure:
     seeds = counted([frames.saddles.seed.nunique()])
     text = (
         f"Updates until a run that starts next to a saddle has left it, relative to theory for gradient descent. Grey: "
-        f"single runs ({seeds} seeds, all saddles; crosses: still there at the end); diamonds: geometric mean."
+        f"single runs ({seeds} seeds, all saddles; crosses: still there at the end); diamonds: "
+        "geometric mean with 95 % t interval over seeds."
     )
     return titled(figure, text)
 
@@ -64,7 +65,8 @@ def _walks(panel: Axes, frames: Frames, kind: str) -> None:
         for left, marker in ((True, "."), (False, "x")):
             of = values[escaped[arm] == left]
             panel.plot(of, np.full(len(of), place), marker, color="0.5", markersize=5)
-        panel.plot(np.exp(np.log(values).mean()), place, "D", color=PALETTE[0], markersize=6)
+        by_seed = np.exp(np.log(values).groupby("seed").mean())
+        interval(panel, place, by_seed, statistics.geometric_mean, color=PALETTE[0], marker="D")
 
 
 @house()
