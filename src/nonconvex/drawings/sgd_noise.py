@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nonconvex import statistics
 from nonconvex.contrasts.escapes import Frames, barrier, escape_times
-from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, strips, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 KINDS = {"active": "Every unit carries a mode", "idle": "Some units are zero"}
@@ -64,7 +64,7 @@ def _walks(panel: Axes, frames: Frames, kind: str) -> None:
         values = times[arm] / expected.reindex(times.index)
         for left, marker in ((True, "."), (False, "x")):
             of = values[escaped[arm] == left]
-            panel.plot(of, np.full(len(of), place), marker, color="0.5", markersize=5)
+            panel.plot(of, np.full(len(of), place + 0.25), marker, color="0.5", markersize=4)
         by_seed = np.exp(np.log(values).groupby("seed").mean())
         interval(panel, place, by_seed, statistics.geometric_mean, color=PALETTE[0], marker="D")
 
@@ -130,17 +130,3 @@ def gains(columns: Mapping[str, Mapping[str, pd.Series]]) -> Figure:
         "with 95 % t interval; dotted: the margin."
     )
     return titled(figure, text)
-
-
-def strips(panel: Axes, rows: Mapping[str, pd.Series]) -> None:
-    """A line of dots per label, its mean, and its interval where there are two numbers or more."""
-    for place, values in enumerate(rows.values()):
-        found = values.dropna()
-        panel.plot(found, np.full(len(found), place), ".", color="0.5", markersize=4)
-        if len(found):
-            mean = statistics.mean(found)
-            panel.plot([mean.low, mean.high], [place, place], color=PALETTE[0])
-            panel.plot(mean.estimate, place, "D", color=PALETTE[0], markersize=5)
-    panel.set_yticks(range(len(rows)), list(rows))
-    panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.locator_params(axis="x", nbins=5)
