@@ -8,19 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from fabricated import RATES, fabricate, settings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from nonconvex import arms, config, figures, panels, style, tables
+from nonconvex import arms, config, figures, panels, statistics, style, tables
 from nonconvex.arms import Records
 from nonconvex.paths import Results
 from nonconvex.schedules import SCHEDULES
+from nonconvex.source_tables import SOURCE_TABLES
 from nonconvex.summaries import summaries
 
 ASKED = settings()
 BASE = ASKED.grid.baseline
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = (
     "rate_response", "schedule_shapes", "schedule_forest", "strategy_forest", "grid_heatmap", "flatness",
     "loss_curves", "connectivity_profiles", "barriers",
@@ -180,6 +183,98 @@ def test_curves_leave_diverged_runs_out(records):
     assert len(runs) == 5 and finished.seed.nunique() == 4
 
 
+def test_an_interval_is_drawn_where_its_estimate_is():
+    axes = Figure().subplots()
+    values = [1.0, 2.0, np.nan, 4.0]
+    panels.interval(axes, 3, values, color="k", marker="D")
+    panels.interval(axes, 3, values, statistics.geometric_mean, upright=True)
+    panels.interval(axes, 5, [7.0])
+    panels.interval(axes, 5, [np.nan])
+    across, upright, single = axes.containers
+    mean, geometric = statistics.mean([1, 2, 4]), statistics.geometric_mean([1, 2, 4])
+    assert (across[0].get_xdata()[0], across[0].get_ydata()[0]) == (mean.estimate, 3)
+    assert np.ravel(across[2][0].get_segments()[0][:, 0]) == pytest.approx([mean.low, mean.high])
+    assert (upright[0].get_xdata()[0], upright[0].get_ydata()[0]) == pytest.approx((3, geometric.estimate))
+    assert np.ravel(upright[2][0].get_segments()[0][:, 1]) == pytest.approx([geometric.low, geometric.high])
+    assert single[0].get_xdata()[0] == 7 and not single.has_xerr
+
+
+def test_a_band_lies_between_the_limits_of_its_replicates():
+    axes = Figure().subplots()
+    runs = pd.DataFrame(np.random.default_rng(0).normal(size=(10, 3)), columns=[1, 10, 100])
+    panels.band(axes, runs, statistics.median, color="k", label="runs")
+    found = [statistics.median(runs[place]) for place in runs]
+    assert axes.lines[0].get_ydata() == pytest.approx([one.estimate for one in found])
+    corners = axes.collections[0].get_paths()[0].vertices
+    for place, one in zip(runs, found, strict=True):
+        heights = corners[corners[:, 0] == place, 1]
+        assert (heights.min(), heights.max()) == pytest.approx((one.low, one.high))
+
+
+def test_strips_show_every_value_and_their_mean():
+    axes = Figure().subplots()
+    rows = {"first": pd.Series([1.0, 2.0, 4.0]), "unmeasured": pd.Series(dtype=float)}
+    panels.strips(axes, rows)
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(rows)
+    assert sorted(axes.lines[0].get_xdata()) == [1, 2, 4] and len(axes.containers) == 1
+
+
+def test_no_line_of_a_title_ends_within_a_number():
+    for words in range(30):
+        figure = panels.titled(panels.Page(figsize=(4, 3)), "word " * words + "with 95 % interval over n = 10 seeds")
+        lines = figure.get_suptitle().split("\n")
+        assert " ".join(lines) == "word " * words + "with 95 % interval over n = 10 seeds"
+        assert any("95 %" in line for line in lines) and any("n = 10" in line for line in lines)
+
+
+def test_a_legend_stays_on_its_page():
+    figure, axes = panels.panels(["resnet", "transformer"], height=2)
+    for panel in axes[0]:
+        for name in range(6):
+            panel.plot([0, 1], [name, name], label=f"an arm with a rather long name, number {name}")
+    panels.legend(figure, axes[0])
+    panels.titled(figure, "title")
+    FigureCanvasAgg(figure).draw()
+    box, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert box.x0 >= page.x0 and box.x1 <= page.x1
+
+
+def saved_by(source: Path) -> set[str]:
+    """The figures that a notebook saves."""
+    cells = [cell for cell in json.loads(source.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    code = "".join(text for cell in cells for text in [*cell["source"], "\n"])
+    return {name.replace("{nb}", source.stem) for name in re.findall(r'files\.figures\(f?"(.+?)"\)', code)}
+
+
+def test_every_row_of_every_table_has_a_figure_that_a_notebook_saves():
+    saved = {source.stem: saved_by(source) for source in NOTEBOOKS.glob("*.ipynb")}
+    assert all(name.split("/")[0] == notebook for notebook, names in saved.items() for name in names)
+    rows = {row.figure for table in SOURCE_TABLES.values() for row in table.rows}
+    assert rows <= set().union(*saved.values())
+    assert {name for names in saved.values() for name in names if not name.startswith("figures/")} <= rows
+
+
+def test_every_figure_is_an_output_of_the_stage_that_runs_its_notebook():
+    stages = yaml.safe_load((NOTEBOOKS.parent / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    for source in NOTEBOOKS.glob("*.ipynb"):
+        stage = next(stage for stage in stages if f"notebooks/{source.name} " in stage.get("do", stage)["cmd"] + " ")
+        outs = [name for out in stage.get("do", stage)["outs"] for name in out]
+        folder = f"results/${{profile.name}}/figures/{source.stem}"
+        assert (folder in outs) == bool(saved_by(source)), source.stem
+
+
+COMMITTED = sorted({row.figure for table in SOURCE_TABLES.values() for row in table.rows})
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_the_committed_figure_of_a_row_has_a_caption_with_n_and_interval(name):
+    files = Results(NOTEBOOKS.parent, "cpu")
+    caption = files.figures(name, "md").read_text(encoding="utf-8")
+    assert caption.count("\n") == 1 and "95 %" in caption and re.search(r"\bn = \d", caption)
+    assert files.figures(name).read_bytes().startswith(b"\x89PNG")
+    assert files.figures(name, "pdf").read_bytes().startswith(b"%PDF")
+
+
 @pytest.mark.parametrize("name", ["strategy_forest", "grid_heatmap"])
 def test_files_are_the_same_twice_and_name_no_version(tmp_path, drawn, name):
     for folder in ("a", "b"):
@@ -188,6 +283,8 @@ def test_files_are_the_same_twice_and_name_no_version(tmp_path, drawn, name):
         first, second = ((tmp_path / folder / name).with_suffix(suffix).read_bytes() for folder in ("a", "b"))
         assert first == second
         assert b"CreationDate" not in first and b"atplotlib" not in first
+    caption = (tmp_path / "a" / name).with_suffix(".md").read_text(encoding="utf-8")
+    assert caption == " ".join(drawn[name].get_suptitle().split()) + "\n"
 
 
 def test_a_notebook_shows_the_picture(drawn):

@@ -161,7 +161,8 @@ def test_file_names_are_distinct_and_below_the_profile():
     names += [getattr(results, kind)("m") for kind in ("effects", "gates")]
     names += [
         results.tables("grid", "csv"),
-        results.figures("grid", "png"),
+        results.figures("figures/grid"),
+        results.figures("figures/grid", "md"),
         results.metrics,
         results.verdicts(),
         results.observations("m", "s"),

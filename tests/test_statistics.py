@@ -29,6 +29,37 @@ def test_small_samples_have_no_interval():
     assert (same.low, same.high) == (2.0, 2.0)
 
 
+def test_geometric_mean_is_the_mean_of_logarithms():
+    x = np.random.default_rng(2).lognormal(0.3, 0.5, 9)
+    found, of_logs = statistics.geometric_mean(x), statistics.mean(np.log(x))
+    limits = np.exp([of_logs.estimate, of_logs.low, of_logs.high])
+    assert (found.estimate, found.low, found.high) == pytest.approx(tuple(limits), rel=1e-12)
+    assert found.estimate == pytest.approx(stats.gmean(x), rel=1e-12) and found.n == 9
+    assert statistics.geometric_mean([]).n == 0
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_median_is_enclosed_as_the_enumeration_says(n):
+    """Each value lies on either side of the true median with probability one half: all 2^n ways to lie are counted."""
+    found = statistics.median(np.arange(1.0, n + 1))
+    assert (found.estimate, found.n) == ((n + 1) / 2, n)
+    ways = [sum(below) for below in itertools.product((0, 1), repeat=n)]
+
+    def covered(k: int) -> float:
+        """Share of the ways in which x_(k) <= median <= x_(n - k + 1)."""
+        return np.mean([k <= below <= n - k for below in ways])
+
+    best = max((k for k in range(1, n // 2 + 1) if covered(k) >= 0.95), default=None)
+    assert np.isnan(found.low) if best is None else (found.low, found.high) == (best, n + 1 - best)
+
+
+def test_median_stands_what_a_mean_does_not():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 1e9]
+    found = statistics.median(values[::-1])
+    assert (found.estimate, found.low, found.high) == (5.5, 2.0, 9.0)
+    assert np.isnan([statistics.median([]).estimate, statistics.median([1.0] * 5).low]).all()
+
+
 def test_paired_is_the_interval_of_the_differences():
     a, b = np.random.default_rng(1).normal(size=(2, 8))
     low, high = stats.ttest_rel(a, b).confidence_interval(0.95)

@@ -103,9 +103,10 @@ def forest(frame: pd.DataFrame, axis: str) -> Figure:
             panel.text(1.01, row["place"], note, **beside)
         panel.set_xlabel("difference of test loss to baseline (nats)")
         panel.locator_params(axis="x", nbins=5)
+    seeds = counted(arms.test_loss_difference_n[arms.test_loss_difference_n > 0])
     text = (
-        f"Test loss against the baseline {axis}: mean paired difference with 95 % t interval over the n "
-        "seeds that finished in both arms. Left of zero is better."
+        f"Test loss against the baseline {axis}: mean paired difference with 95 % t interval over the "
+        f"{seeds} seeds that finished in both arms. Left of zero is better."
     )
     return titled(figure, text)
 
@@ -198,7 +199,7 @@ def barriers(frame: pd.DataFrame, axis: str) -> Figure:
         for kind, shift in zip(KINDS, np.linspace(-0.27, 0.27, len(KINDS)), strict=True):
             _intervals(panel, rows, f"barrier_{kind}_test_loss", [look("kind", kind)] * len(rows), shift)
         panel.set_xscale("symlog", linthresh=0.01)
-        panel.set_xlim(left=0)  # no barrier is lower, whatever a symmetric interval says
+        panel.set_xlim(left=-0.0005)  # no barrier is lower, whatever a symmetric interval says
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.set_xlabel("barrier of test loss (nats)")
     legend(figure, axes[0])

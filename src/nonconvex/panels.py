@@ -1,20 +1,27 @@
 """The paper that figures are drawn on: one panel per model, a title that wraps, a legend beside no data."""
 
 import io
+import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
+from nonconvex import statistics
 from nonconvex.source_tables import LABELS
-from nonconvex.style import house
+from nonconvex.style import PALETTE, house
 
 CHARACTERS = 14  # of the title per inch
+TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\bn) (?== )|(?<=\bn =) ")  # spaces in `95 %` and `n = 5`, where no line ends
+HANDLE, LETTER = 0.6, 0.065  # inches that an entry of a legend takes beside its label, and a letter of it
 LINEAR = MaxNLocator(4)
 SCREEN = 66  # dots per inch in a notebook
 
@@ -45,8 +52,9 @@ def titled(figure: Figure, text: str) -> Figure:
 
     Each further layout would move things by a hair, and the bytes of a file depend on what was drawn before it.
     """
-    lines = textwrap.wrap(text, int(CHARACTERS * figure.get_figwidth()))
-    figure.suptitle("\n".join(lines), x=0.01, horizontalalignment="left")
+    whole = TOGETHER.sub("\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(whole, int(CHARACTERS * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "), x=0.01, horizontalalignment="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
@@ -58,7 +66,7 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = min(len(entries), max(1, int(figure.get_figwidth() / 1.5)))
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / (HANDLE + LETTER * max(map(len, entries))))))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
@@ -84,9 +92,54 @@ def counted(counts: Iterable[int]) -> str:
     return f"n = {seen[0]}" + (f" to {seen[-1]}" if len(seen) > 1 else "")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """PNG and PDF under the name of `path`, the same bytes for the same figure: no date, no version."""
+def interval(
+    panel: Axes,
+    place: float,
+    values: ArrayLike,
+    of: Callable[[np.ndarray], statistics.Interval] = statistics.mean,
+    upright: bool = False,
+    **style: Any,
+) -> None:
+    """A marker at the mean of the numbers among the values, and its interval if it has one; nothing without numbers.
+
+    `place` is where on the other axis; `of` may be another estimate than the mean.
+    """
+    numbers = np.asarray(values, float)
+    found = of(numbers[~np.isnan(numbers)])
+    if found.n:
+        reach = None if np.isnan(found.low) else [[found.estimate - found.low], [found.high - found.estimate]]
+        x, y = (place, found.estimate) if upright else (found.estimate, place)
+        reaches = {"yerr" if upright else "xerr": reach}
+        panel.errorbar(x, y, **reaches, **{"linestyle": "none", "capsize": 2} | style)
+
+
+def strips(panel: Axes, rows: Mapping[str, pd.Series]) -> None:
+    """A line per label: single values in grey, and over them their mean with its interval."""
+    for place, values in enumerate(rows.values()):
+        panel.plot(values, np.full(len(values), place + 0.25), ".", color="0.5", markersize=4)
+        interval(panel, place, values, color=PALETTE[0], marker="D", markersize=4)
+    panel.set_yticks(range(len(rows)), list(rows))
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    panel.locator_params(axis="x", nbins=5)
+    panel.margins(x=0.08)
+
+
+def band(panel: Axes, runs: pd.DataFrame, of: Callable[[np.ndarray], statistics.Interval], **style: Any) -> None:
+    """A line through the estimates of `runs` (replicates, places), and their intervals as a band around it."""
+    found = [of(runs[place].dropna()) for place in runs]
+    panel.plot(runs.columns, [one.estimate for one in found], **style)
+    low, high = [one.low for one in found], [one.high for one in found]
+    panel.fill_between(runs.columns, low, high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def save(figure: Figure, path: Path) -> Figure:
+    """The figure itself, and under the name of `path` as PNG, PDF and, what its title says, as a caption in Markdown.
+
+    The same bytes for the same figure: no date, no version.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with house():
         figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
         figure.savefig(path.with_suffix(".pdf"), metadata=dict.fromkeys(["CreationDate", "Creator", "Producer"]))
+    path.with_suffix(".md").write_text(figure.get_suptitle().replace("\n", " ") + "\n", encoding="utf-8")
+    return figure

@@ -66,8 +66,8 @@ class Results:
         """`suffix` is csv, md or tex."""
         return self.folder / "tables" / f"{name}.{suffix}"
 
-    def figures(self, name: str, suffix: str) -> Path:
-        """`suffix` is png or pdf."""
+    def figures(self, name: str, suffix: str = "png") -> Path:
+        """`name` is <notebook>/<figure>, `suffix` is png, pdf or md (its caption)."""
         return self.folder / "figures" / f"{name}.{suffix}"
 
     def notebooks(self, name: str) -> Path:

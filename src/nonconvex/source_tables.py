@@ -10,9 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """`key` is the schedule or the strategy that the row is about, or a name for its finding."""
+    """`key` is the schedule or the strategy that the row is about, or a name for its finding.
+
+    `figure` (`paths.Results.figures`) is the one that answers the row's question.
+    """
 
     key: str
+    figure: str
     cells: tuple[str, ...]
     restored: tuple[int, ...] = ()  # indices into cells
     habits: tuple[int, ...] = ()  # likewise
@@ -42,6 +46,7 @@ PROPERTIES = SourceTable(
     (
         Row(
             "flat_minima",
+            "property_flat_vs_sharp/curvature_by_batch",
             (
                 "Flat vs. sharp minima",
                 "SGD converges to wide, flat valleys; large-batch GD finds sharper minima ([Keskar 2017])",
@@ -50,6 +55,7 @@ PROPERTIES = SourceTable(
         ),
         Row(
             "mode_connectivity",
+            "property_mode_connectivity/barriers",
             (
                 "Mode connectivity",
                 "Good local minima are connected by paths with low loss ([Draxler 2018]; [Garipov 2018])",
@@ -58,6 +64,7 @@ PROPERTIES = SourceTable(
         ),
         Row(
             "linear_mode_connectivity",
+            "property_linear_connectivity/siblings",
             (
                 "Linear mode connectivity",
                 "Checkpoints from the same run can be linearly interpolated with monotone loss ([Frankle 2020])",
@@ -66,6 +73,7 @@ PROPERTIES = SourceTable(
         ),
         Row(
             "edge_of_stability",
+            "property_edge_of_stability/edges",
             (
                 "Edge of stability",
                 "GD with large LR evolves the Hessian so "
@@ -76,6 +84,7 @@ PROPERTIES = SourceTable(
         ),
         Row(
             "landscape_simplification",
+            "property_landscape/measures",
             (
                 "Loss landscape simplification",
                 "BatchNorm, skip connections, and overparameterization smooth the landscape ([Li 2018])",
@@ -84,6 +93,7 @@ PROPERTIES = SourceTable(
         ),
         Row(
             "progressive_sharpening",
+            "property_progressive_sharpening/flows",
             (
                 "Progressive sharpening",
                 "Training loss surface becomes sharper over training ([Jastrzębski 2020])",
@@ -100,6 +110,7 @@ FACTORS = SourceTable(
     (
         Row(
             "overparameterization",
+            "factor_overparameterization/steps",
             (
                 "Overparameterization",
                 r"$P \gg n$ creates many global minima; gradient descent reaches one ([Du 2019])",
@@ -109,6 +120,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "sgd_noise",
+            "factor_sgd_noise/escapes",
             (
                 "SGD noise",
                 "Stochastic gradients escape saddle points and sharp minima",
@@ -117,6 +129,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "skip_connections",
+            "factor_skip_connections/losses",
             (
                 "Skip connections",
                 "Residual connections create smooth loss surfaces",
@@ -125,6 +138,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "normalization",
+            "factor_normalization/measures",
             (
                 "Normalization",
                 "BatchNorm/LayerNorm smooth the loss landscape",
@@ -133,6 +147,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "initialization",
+            "factor_initialization/losses",
             (
                 "Initialization",
                 r"He/Xavier initialization places $\theta_0$ in a well-behaved region",
@@ -142,6 +157,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "implicit_regularization",
+            "factor_implicit_regularization/resting_places",
             (
                 "Implicit regularization",
                 "SGD's trajectory has an inductive bias toward simple solutions",
@@ -150,6 +166,7 @@ FACTORS = SourceTable(
         ),
         Row(
             "progressive_learning",
+            "factor_progressive_learning/advantages",
             (
                 "Progressive learning",
                 "Warmup + LR decay matches training phases to landscape geometry",
@@ -167,12 +184,14 @@ STRATEGIES = SourceTable(
     (
         Row(
             "sgd_noise",
+            "escape_bad_starts/advantages",
             ("SGD noise", "Gradient noise provides random perturbation", "Standard training"),
             habits=(2,),
             note="every arm has minibatch noise; this one adds isotropic noise of the gradient's length",
         ),
         Row(
             "warmup",
+            "strategy_warmup/responses",
             (
                 "Learning rate warmup",
                 "Gradually increases LR to avoid early sharp minima",
@@ -183,6 +202,7 @@ STRATEGIES = SourceTable(
         ),
         Row(
             "restarts",
+            "strategy_restarts/barriers",
             (
                 "Cyclic LR / restarts",
                 "Periodic LR increases to escape local basins",
@@ -194,6 +214,7 @@ STRATEGIES = SourceTable(
         ),
         Row(
             "clipping",
+            "strategy_clipping/changes",
             (
                 "Gradient clipping",
                 "Bounds gradient magnitude to prevent overshooting",
@@ -204,6 +225,7 @@ STRATEGIES = SourceTable(
         ),
         Row(
             "sam",
+            "strategy_sam/gains",
             (
                 "Sharpness-aware minimization (SAM)",
                 "Minimizes worst-case loss in a neighborhood",
@@ -214,6 +236,7 @@ STRATEGIES = SourceTable(
         ),
         Row(
             "swa",
+            "strategy_swa/gains",
             (
                 "Stochastic weight averaging (SWA)",
                 "Averages weights along the trajectory",
@@ -223,6 +246,7 @@ STRATEGIES = SourceTable(
         ),
         Row(
             "ema",
+            "strategy_ema/scores",
             (
                 "Exponential moving average (EMA)",
                 "Maintains running average of weights",
@@ -231,7 +255,12 @@ STRATEGIES = SourceTable(
             habits=(2,),
             short="EMA",
         ),
-        Row("none", ("None (not in the text)", "Minibatch training alone", "Baseline"), short="None"),
+        Row(
+            "none",
+            "figures/strategy_forest",
+            ("None (not in the text)", "Minibatch training alone", "Baseline"),
+            short="None",
+        ),
     ),
 )
 
@@ -242,11 +271,13 @@ SCHEDULES = SourceTable(
     (
         Row(
             "constant",
+            "schedule_tournament/reversal",
             ("Constant", r"$\eta_t = \eta_{\max}$", "Fine-tuning, short runs", r"$\eta_{\max}$"),
             restored=(1, 3),
         ),
         Row(
             "step",
+            "schedule_tournament/ranking",
             (
                 "Step decay",
                 r"$\eta_t = \eta_{\max} \gamma^{\lfloor t/s \rfloor}$",
@@ -258,6 +289,7 @@ SCHEDULES = SourceTable(
         ),
         Row(
             "cosine",
+            "schedule_tournament/ranking",
             (
                 "Cosine annealing",
                 r"$\eta_t = \eta_{\min} + \frac{1}{2}(\eta_{\max} - \eta_{\min})(1 + \cos(\pi t/T))$",
@@ -268,11 +300,13 @@ SCHEDULES = SourceTable(
         ),
         Row(
             "warmup_cosine",
+            "schedule_tournament/ranking",
             ("Warmup + cosine", "Linear warmup then cosine", "LLM pretraining", "Warmup steps $T_w$"),
             restored=(3,),
         ),
         Row(
             "wsd",
+            "schedule_wsd/keys",
             (
                 "WSD",
                 r"Warmup $\to$ constant $\to$ cosine",
@@ -283,12 +317,14 @@ SCHEDULES = SourceTable(
         ),
         Row(
             "one_cycle",
+            "schedule_tournament/reversal",
             ("1-cycle", "Ramp up then down", "Fast convergence", "Max LR, $T$"),
             restored=(3,),
             note="the momentum is not cycled",
         ),
         Row(
             "inverse_sqrt",
+            "schedule_tournament/ranking",
             (
                 "Inverse sqrt",
                 r"$\eta_t = d_{\mathrm{model}}^{-1/2} \min(t^{-1/2}, t T_w^{-3/2})$",
@@ -300,6 +336,7 @@ SCHEDULES = SourceTable(
         ),
         Row(
             "linear",
+            "schedule_tournament/ranking",
             (
                 "Linear decay (not in the text)",
                 r"$\eta_t = \eta_{\min} + (\eta_{\max} - \eta_{\min})(1 - t/T)$",
@@ -319,6 +356,7 @@ PROSE = SourceTable(
     (
         Row(
             "saddles",
+            "critical_points/index_against_coins",
             (
                 "Saddle points vs. local minima",
                 r"An astronomical number of critical points ($\nabla L(\theta) = 0$), most of them saddle points, "
@@ -329,6 +367,7 @@ PROSE = SourceTable(
         ),
         Row(
             "pac_bayes",
+            "pac_bayes/concordances",
             (
                 "PAC-Bayes",
                 r"A smaller $\lambda_{\max}(H)$ (flatter) means the loss is robust to the weight perturbations that "
@@ -341,6 +380,7 @@ PROSE = SourceTable(
         ),
         Row(
             "rate_importance",
+            "rate_importance/bars",
             (
                 "The learning rate",
                 "The single most important hyperparameter",
@@ -349,6 +389,7 @@ PROSE = SourceTable(
         ),
         Row(
             "noise_scale",
+            "noise_scale/diagonals",
             (
                 "Noise scale",
                 r"The learning rate controls the noise scale ($g \propto \eta/B$)",
@@ -359,6 +400,7 @@ PROSE = SourceTable(
         ),
         Row(
             "second_moments",
+            "strategy_warmup/mechanisms",
             (
                 "Adam's second moments",
                 "Adam's second-moment estimates ($v_t$) are unreliable initially",
@@ -368,6 +410,7 @@ PROSE = SourceTable(
         ),
         Row(
             "horizon",
+            "schedule_wsd/at_horizons",
             (
                 "WSD and the horizon",
                 "Warmup for 5% of training, constant LR for ~75%, then cosine decay for the final ~20%",
@@ -376,6 +419,7 @@ PROSE = SourceTable(
         ),
         Row(
             "three_phases",
+            "three_phases/learned",
             (
                 "Three phases of a schedule",
                 r"Warm-up ($t < T_w$): the loss drops rapidly. Stable ($T_w \leq t < T_d$): the model explores, "

@@ -122,13 +122,14 @@ def advantages(frames: Frames) -> Figure:
         panel.axvline(0, color="0.4", linewidth=0.8)
         panel.axvline(MARGIN, color="0.4", linewidth=0.8, linestyle=":")
         panel.set_title(NAMES[REGIONS[j]] if j < len(REGIONS) else "Mean of the four")
+    seeds = counted(len(values) for of in found.values() for values in of.values())
     axes[2].set_xlabel("ln (evaluations of plain SGD / evaluations of the strategy)")
     axes[0].set_yticks(range(len(ARMS)), [label(arm) for arm in ARMS])
     axes[0].set_ylim(len(ARMS) - 0.4, -0.6)
     legend(figure, axes)
     text = (
-        "Right is sooner. Mean with 95 % t interval over seeds, dots: single seeds; dotted: the claims' margin. Where "
-        "neither arm leaves the difference is zero."
+        f"How much sooner a strategy leaves (right: sooner): mean with 95 % t interval over {seeds} seeds (dots); "
+        "dotted: the claims' margin. Where neither arm leaves the difference is zero."
     )
     return titled(figure, text)
 

@@ -205,9 +205,10 @@ def changes(frames: Frames) -> Figure:
         panel.set_yticks(range(len(names)), [claims[claim] for claim in names])
         panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
         panel.set(title=name, xlabel=label)
+    seeds = counted(len(of["claim"].dropna()) for of in found.values())
     text = (
-        "What clipping adds (right: it helps), paired by seed: mean with 95 % t interval; dots: single seeds; dotted: "
-        "the claims' margin. Stable rates at 1 x the median norm; scores at the threshold that tuning chose."
+        f"What clipping adds (right: it helps), paired by seed: mean with 95 % t interval over {seeds} seeds (dots); "
+        "dotted: the claims' margin. Stable rates at 1 x the median norm; scores at the threshold that tuning chose."
     )
     return titled(figure, text)
 

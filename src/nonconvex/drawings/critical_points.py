@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 ARMS = {False: ("no weight decay", PALETTE[1], MARKERS[1]), True: ("weight decay", PALETTE[0], MARKERS[0])}
@@ -91,7 +91,9 @@ def index_against_coins(points: pd.DataFrame) -> Figure:
         left.hist(share, bins, density=True, histtype="step", linewidth=1.4, **style)
         grouped = rows.groupby("seed")
         ratios = grouped["index"].var() / (grouped.parameters.first() / 4)
-        right.plot(np.full(len(ratios), int(decayed)), ratios, color=colour, marker=marker, linestyle="none", alpha=0.7)
+        dots = {"color": colour, "marker": marker}
+        right.plot(np.full(len(ratios), int(decayed) - 0.1), ratios, linestyle="none", markersize=3, alpha=0.5, **dots)
+        interval(right, int(decayed) + 0.1, ratios, upright=True, **dots)
     size = float(points.parameters.max())
     grid = np.linspace(0, 1, 200)
     coins = np.exp(-2 * size * (grid - 0.5) ** 2) * np.sqrt(2 * size / np.pi)
@@ -103,7 +105,8 @@ def index_against_coins(points: pd.DataFrame) -> Figure:
     legend(figure, [left])
     text = (
         f"Index at the critical points of tanh networks with {size:.0f} weights, {counted([points.seed.nunique()])} "
-        "seeds. Left: all seeds together; right: one marker per seed, the line is what independent signs give."
+        "seeds. Left: all seeds together; right: small, one marker per seed; large, their mean with 95 % t interval; "
+        "the line is what independent signs give."
     )
     return titled(figure, text)
 

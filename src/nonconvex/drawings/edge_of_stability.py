@@ -16,7 +16,7 @@ from nonconvex.contrasts.edge_of_stability import (
     level,
     settled,
 )
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 LOSS_LABELS = {"squared_error": "Squared error", "cross_entropy": "Cross-entropy"}
@@ -66,17 +66,19 @@ def edges(frames: Frames) -> Figure:
             table = settled(frames, loss, name)
             for rate in table:
                 values = table[rate].dropna()
-                x = np.full(len(values), rate / min(table) * 1.08 ** (place - 1.5))
-                style = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": "none", "markersize": 4}
-                panel.plot(x, values, label=OPTIMIZER_LABELS[name], alpha=0.7, **style)
-        panel.set(title=LOSS_LABELS[loss], xlabel="rate / the optimizer's smallest", xscale="log")
-        plain_log(panel.xaxis)
+                x = np.log2(rate / min(table)) + 0.13 * (place - 1.5)
+                style = {"color": PALETTE[place], "marker": MARKERS[place], "label": OPTIMIZER_LABELS[name]}
+                panel.plot(np.full(len(values), x - 0.04), values, ".", color=PALETTE[place], markersize=2.5, alpha=0.5)
+                interval(panel, x, values, upright=True, markersize=4, **style)
+        panel.set(title=LOSS_LABELS[loss], xlabel="rate / the optimizer's smallest")
+        panel.set_xticks(range(3), ["1", "2", "4"])
         panel.set_ylim(bottom=0)
     axes[0].set_ylabel("curvature / threshold")
     legend(figure, axes)
     text = (
-        "Mean ratio over the last quarter of the readings at the edge, a dot per run; a run that never reached 0.95 of "
-        "its threshold has none. Grey band: 0.9 to 1.2."
+        "Ratio over the last quarter of the readings at the edge: mean with 95 % t interval over "
+        f"{_seeds(frames['runs'])}, a dot per run; a run that never reached 0.95 of its threshold has none. Grey band: "
+        f"{BAND[0]} to {BAND[1]}."
     )
     return titled(figure, text)
 

@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nonconvex import statistics
 from nonconvex.contrasts.implicit_regularization import Frames, at_linear_accuracy
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, interval, legend, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
 OPTIMIZERS = {
@@ -39,7 +40,7 @@ def looks(labels: dict[str, str]) -> dict[str, Look]:
 
 @house()
 def resting_places(frames: Frames) -> Figure:
-    """Where each optimizer came to rest: three distances, from zero and from the random start, every seed."""
+    """Where each optimizer came to rest: three distances, from zero and from the random start, every seed and mean."""
     figure = Page(figsize=(9.2, 3.4), layout="constrained")
     axes = figure.subplots(1, len(COLUMNS), sharey=True)
     kinds = {"zero": ("from zero", "o", -0.15), "random": ("from a random start", "^", 0.15)}
@@ -47,15 +48,19 @@ def resting_places(frames: Frames) -> Figure:
         for i, (start, (words, marker, shift)) in enumerate(kinds.items()):
             for place, optimizer in enumerate(OPTIMIZERS):
                 of = frames.limits[(frames.limits.optimizer == optimizer) & (frames.limits.start == start)]
-                style = {"color": PALETTE[i], "markersize": 4, "alpha": 0.6, "linestyle": "none"}
-                name = words if place == 0 else None
-                panel.plot(of[column].clip(lower=FLOOR), np.full(len(of), place + shift), marker, label=name, **style)
+                found, at = of[column].clip(lower=FLOOR), place + shift
+                panel.plot(found, np.full(len(of), at), ".", color=PALETTE[i], markersize=3, alpha=0.5)
+                style = {"color": PALETTE[i], "marker": marker, "markersize": 4, "label": words}
+                interval(panel, at, found, statistics.geometric_mean, **style)
         panel.set(xscale="log", xlabel=label)
     axes[0].set_yticks(range(len(OPTIMIZERS)), list(OPTIMIZERS.values()))
     axes[0].set_ylim(len(OPTIMIZERS) - 0.5, -0.5)
     legend(figure, axes)
     seeds = counted(frames.limits.groupby(["optimizer", "start"]).seed.nunique())
-    text = f"Under-determined least squares at rest, relative distances: every seed, each a draw of the data ({seeds})."
+    text = (
+        "Under-determined least squares at rest, relative distances: geometric mean with 95 % t interval; dots: single "
+        f"seeds, each a draw of the data ({seeds})."
+    )
     return titled(figure, text)
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nonconvex import statistics
 from nonconvex.drawings.tuning import mean_by_rate
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, interval, legend, titled
 from nonconvex.study_settings.initialization import GAINS
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
@@ -107,13 +108,16 @@ def losses(frames: Frames) -> Figure:
     seeds = counted([runs[runs.phase == "tuned"].seed.nunique()])
     text = (
         f"Training loss at the end, every arm at its own tuned rate except where said. Small markers: single runs "
-        f"({seeds} per arm); lines: their median. Grey line: a guess, ln 10. At the top: higher, or diverged."
+        f"({seeds} per arm); lines: their median with 95 % intervals. Grey line: a guess, ln 10. At the "
+        "top: higher, or diverged."
     )
     return titled(figure, text)
 
 
 def _runs(panel: Axes, runs: pd.DataFrame, look: Look) -> None:
     panel.plot(runs.groupby("scale").drawn.median(), **look.line)
+    for scale, of in runs.groupby("scale").drawn:
+        interval(panel, scale, of, statistics.median, upright=True, color=look.colour)
     panel.plot(runs.scale, runs.drawn, look.marker, color=look.colour, markersize=3, alpha=0.5)
 
 

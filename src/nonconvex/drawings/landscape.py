@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nonconvex.contrasts.smoothness import Frames
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, legend, strips, titled
 from nonconvex.source_tables import LABELS
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
@@ -113,27 +113,18 @@ def measures(frames: Frames, columns: Mapping[str, Callable[[Frames], pd.Series]
     names = [arm for arm in ARMS if arm in set(frames.arms.arm[frames.arms.model == model])]
     figure = Page(figsize=(2.5 * len(columns) + 1.8, 0.28 * len(names) + 1.6), layout="constrained")
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    counts = set()
     for panel, (label, read) in zip(axes, columns.items(), strict=True):
         values = read(frames).dropna().reset_index(name="value")
-        for place, arm in enumerate(names):
-            found = _of(values, model, arm).value
-            panel.plot(found, np.full(len(found), place), ".", color="0.5", markersize=4)
-            if len(found):
-                panel.plot(found.mean(), place, "D", color=PALETTE[0], markersize=5)
+        rows = {ARMS[arm]: _of(values, model, arm).value for arm in names}
+        counts |= {len(found) for found in rows.values()}
+        strips(panel, rows)
         panel.set_xlabel(label)
-        panel.locator_params(axis="x", nbins=4)
-        panel.margins(x=0.08)
-    axes[0].set_yticks(range(len(names)), [ARMS[name] for name in names])
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
     text = (
-        f"{LABELS['model'][model]}: every architecture. Grey: single seeds ({counted(_seeds(frames, model))}); "
-        "diamonds: their mean; nothing: not measured."
+        f"{LABELS['model'][model]}: every architecture. Grey: single seeds ({counted(counts - {0})}); "
+        "diamonds: their mean with 95 % t interval; nothing: not measured."
     )
     return titled(figure, text)
-
-
-def _seeds(frames: Frames, model: str) -> pd.Series:
-    return frames.runs[frames.runs.model == model].groupby("arm").seed.nunique()
 
 
 @house()

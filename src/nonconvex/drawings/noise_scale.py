@@ -1,12 +1,11 @@
 """Figures of the study of noise scale."""
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nonconvex import statistics
 from nonconvex.contrasts.noise_scale import AGREES, Frames, is_small, losses
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, band, counted, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
 TITLES = {"quadratic": "Noisy quadratic (exact)", "mlp": "MLP on MNIST-1D"}
@@ -51,7 +50,8 @@ def diagonals(frames: Frames) -> Figure:
         panel.axhspan(-AGREES, AGREES, color="0.9")
         for i, (ratio, look) in enumerate(looks(list(grid.ratios), "").items()):
             of = logs[ratio].sub(logs[ratio, grid.batch_sizes[0]], axis=0)
-            _spread(panel, of, look, f"ratio {i + 1} of {len(grid.ratios)}")
+            style = {"color": look.colour, "linestyle": look.dashes, "label": f"ratio {i + 1} of {len(grid.ratios)}"}
+            band(panel, of, statistics.mean, **style)
             small = [size for size in grid.batch_sizes if is_small(grid, ratio, size)]
             panel.plot(small, of[small].mean(), "o", color=look.colour, markersize=6)
         panel.set(xscale="log", xlabel="batch size (rate = ratio × batch size)", title=TITLES[bed])
@@ -61,16 +61,10 @@ def diagonals(frames: Frames) -> Figure:
     legend(figure, axes)
     seeds = counted([frames.cells.seed.nunique()])
     text = (
-        f"Loss at equal ratio of rate to batch size, equal epochs. Thin: single seeds ({seeds}); thick: mean; dots: "
+        f"Loss at equal ratio of rate to batch size, equal epochs. Mean with 95 % t interval ({seeds} seeds); dots: "
         "rates that count as small; grey: within 10 %. A diverged run counts with the loss of a guess."
     )
     return titled(figure, text)
-
-
-def _spread(panel: Axes, of: pd.DataFrame, look: Look, label: str) -> None:
-    for _, run in of.iterrows():
-        panel.plot(run.index, run, color=look.colour, linewidth=0.4, alpha=0.4)
-    panel.plot(of.columns, of.mean(), color=look.colour, linestyle=look.dashes, label=label)
 
 
 @house()

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nonconvex.contrasts.normalization import Frames
-from nonconvex.panels import Page, counted, legend, titled
+from nonconvex.panels import Page, counted, legend, strips, titled
 from nonconvex.source_tables import LABELS
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
@@ -101,24 +101,21 @@ def _lengths(panel: Axes, steps: pd.DataFrame) -> None:
 
 @house()
 def measures(frames: Frames, columns: Mapping[str, Callable[[Frames], pd.Series]], model: str) -> Figure:
-    """Quantities (label -> reader) side by side, an arm per line: every seed, and their mean."""
+    """Quantities (label -> reader) side by side, an arm per line: every seed, and their mean with its interval."""
     names = [arm for arm in ARMS if arm in set(frames.arms.arm[frames.arms.model == model])]
     figure = Page(figsize=(2.1 * len(columns) + 2.2, 0.32 * len(names) + 1.5), layout="constrained")
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    counts = set()
     for panel, (label, read) in zip(axes, columns.items(), strict=True):
         values = read(frames).dropna().reset_index(name="value")
-        for place, arm in enumerate(names):
-            found = values[(values.model == model) & (values.arm == arm)].value
-            panel.plot(found, np.full(len(found), place), ".", color="0.5", markersize=4)
-            if len(found):
-                panel.plot(found.mean(), place, "D", color=PALETTE[0], markersize=5)
+        rows = {ARMS[arm]: values[(values.model == model) & (values.arm == arm)].value for arm in names}
+        counts |= {len(found) for found in rows.values()}
+        strips(panel, rows)
         panel.set_xlabel(label)
-        panel.locator_params(axis="x", nbins=4)
-        panel.margins(x=0.08)
-    axes[0].set_yticks(range(len(names)), [ARMS[name] for name in names])
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
-    seeds = counted(frames.runs[frames.runs.model == model].groupby("arm").seed.nunique())
-    text = f"{LABELS['model'][model]}. Grey: single seeds ({seeds}); diamonds: their mean; nothing: not measured."
+    text = (
+        f"{LABELS['model'][model]}: every arm. Grey: single seeds ({counted(counts - {0})}); diamonds: their mean "
+        "with 95 % t interval; nothing: not measured."
+    )
     return titled(figure, text)
 
 

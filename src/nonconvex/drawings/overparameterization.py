@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nonconvex import statistics
 from nonconvex.contrasts.fits import Frames, threshold
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 KINDS = {  # label -> labels, method, shape
@@ -46,8 +47,8 @@ def steps(frames: Frames) -> Figure:
     legend(figure, [times])
     text = (
         f"Updates until the training loss meets the level, each arm at its tuned rate (left; dots: single seeds, "
-        f"{counted(_seeds(frames.runs))}; lines: medians where every seed fits), and how many fit (right). Grey: as "
-        "many parameters as examples (n), and as examples times classes (n C)."
+        f"{counted(_seeds(frames.runs))}; lines: medians with 95 % intervals where every seed fits), and how many fit "
+        "(right). Grey: as many parameters as examples (n), and as examples times classes (n C)."
     )
     return titled(figure, text)
 
@@ -148,6 +149,8 @@ def _spread(panel: Axes, runs: pd.DataFrame, across: str, look: Mapping) -> None
     groups = runs.groupby(across).value
     medians = groups.median()[groups.count() == groups.size()]
     panel.plot(medians, **look)
+    for place in medians.index:
+        interval(panel, place, groups.get_group(place), statistics.median, upright=True, color=look["color"])
 
 
 def _by_arm(frames: Frames, kinds: list[tuple[str, str, str]]) -> dict[str, pd.DataFrame]:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nonconvex.panels import Page, counted, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import MARKERS, PALETTE, house
 
 NAMES = {
@@ -107,15 +107,17 @@ def concordances(table: pd.DataFrame) -> Figure:
         heights = rows.pair.map(pairs.index) + shift
         dots = {"color": PALETTE[place], "marker": MARKERS[place], "linestyle": "none"}
         axes.plot(rows.tau, heights, markersize=2.5, alpha=0.4, **dots)
-        means = rows.groupby("pair", sort=False).tau.mean()
-        axes.plot(means, [pairs.index(pair) + shift for pair in means.index], markersize=7, label=arm, **dots)
+        for pair, of in rows.groupby("pair", sort=False):
+            interval(axes, pairs.index(pair) + shift, of.tau, markersize=5, label=arm, **dots)
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(pairs)), pairs)
     axes.set(ylim=(len(pairs) - 0.5, -0.5), xlim=(-1.05, 1.05), xlabel="Kendall's tau within a seed's family")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7)
-    return titled(
-        figure, f"Do two quantities rank networks alike? Small: seeds ({counted([table.seed.nunique()])}); large: mean."
+    legend(figure, [axes])
+    text = (
+        "Do two quantities rank networks alike? Kendall's tau within a seed's family. Small: seeds "
+        f"({counted([table.seed.nunique()])}); large: their mean with 95 % t interval."
     )
+    return titled(figure, text)
 
 
 def _scale(name: str) -> str:

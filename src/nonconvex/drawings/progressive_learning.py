@@ -121,9 +121,10 @@ def advantages(frames: Frames) -> Figure:
         panel.axvline(factor * MARGINS[shown[model]], color="0.4", linewidth=0.8, linestyle=":")
         panel.set(title=LABELS["model"][model], xlabel=f"gain in {label}")
     _named(axes[0], rows)
+    seeds = counted(len(advantage(frames, at).dropna()) for at in found)
     text = (
         "Gain of a schedule with warm-up and decay (right is better for the text), paired by seed: mean with 95 % t "
-        "interval; dots: single seeds; dotted: the claims' margin. Squares: at the common peak."
+        f"interval over {seeds} seeds (dots); dotted: the claims' margin. Squares: at the common peak."
     )
     return titled(figure, text)
 

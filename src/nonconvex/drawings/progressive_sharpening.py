@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nonconvex import statistics
 from nonconvex.contrasts.progressive_sharpening import FITTED, LOSSES, Frames, run_of, sgd_groups
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, band, counted, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 LOSS_LABELS = {"squared_error": "Squared error", "cross_entropy": "Cross-entropy"}
@@ -38,8 +39,9 @@ def flows(frames: Frames) -> Figure:
     axes[0].set_ylabel(r"$\lambda_{\max}$")
     legend(figure, axes)
     text = (
-        f"Full-batch gradient descent at constant rates. Thin: single runs; thick: median, {_seeds(points)} seeds; "
-        "dots: the first reading at 99 % training accuracy. Time is counted in rates: gradient flow would be one line."
+        f"Full-batch gradient descent at constant rates. Thin: single runs; thick: median with 95 % interval, "
+        f"{_seeds(points)} seeds; dots: the first reading at 99 % training accuracy. Time is counted in rates: "
+        "gradient flow would be one line."
     )
     return titled(figure, text)
 
@@ -136,8 +138,9 @@ def _lines(panel: Axes, runs: dict[int, pd.DataFrame], x: str, y: str, place: in
         return
     for run in runs.values():
         panel.plot(run[x], run[y], color=PALETTE[place], linewidth=0.4, alpha=0.6)
-    middle = pd.concat(runs.values()).groupby(x)[y].median()
-    panel.plot(middle.index, middle, color=PALETTE[place], linestyle=DASHES[place], linewidth=1.8, label=label)
+    table = pd.DataFrame({seed: run.set_index(x)[y] for seed, run in runs.items()}).T
+    style = {"color": PALETTE[place], "linestyle": DASHES[place], "linewidth": 1.8, "label": label}
+    band(panel, table, statistics.median, **style)
 
 
 def _seeds(rows: pd.DataFrame) -> str:

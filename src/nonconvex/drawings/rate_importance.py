@@ -53,8 +53,8 @@ def bars(found: Mapping[str, Shares]) -> Figure:
     legend(figure, axes)
     blocks = len(np.unique(found["test_loss"].blocks))
     text = (
-        "Shares of variance over the ranges above: alone (first order), and with all interactions (total order), "
-        f"whose 95 % jackknife intervals are over {blocks} blocks; what lies outside a panel is cut off."
+        "Shares of variance over the ranges of the study: alone (first order), and with all interactions (total "
+        f"order), with 95 % jackknife intervals over n = {blocks} blocks of runs; what lies outside a panel is cut off."
     )
     return titled(figure, text)
 

@@ -88,9 +88,10 @@ def gains(frames: Frames) -> Figure:
         _zero_and_margin(panel, factor * MARGINS[score])
         panel.set(title=LABELS["model"][model], xlabel=f"gain in\n{label}")
     _named(axes[0], rows)
+    seeds = counted(len(contrasts.advantage(frames, at).dropna()) for at in found)
     text = (
-        "Gain (right is better for SAM), paired by seed: mean with 95 % t interval; dots: single seeds; dotted: the "
-        "claims' margin. Accuracies: arms tuned by validation error; losses: by validation loss."
+        f"Gain (right is better for SAM), paired by seed: mean with 95 % t interval over {seeds} seeds (dots); dotted: "
+        "the claims' margin. Accuracies: arms tuned by validation error; losses: by validation loss."
     )
     return titled(figure, text)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nonconvex import statistics
 from nonconvex.contrasts.escapes import Frames, barrier, escape_times
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, strips, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, house
 
 KINDS = {"active": "Every unit carries a mode", "idle": "Some units are zero"}
@@ -49,7 +49,8 @@ def escapes(frames: Frames) -> Figure:
     seeds = counted([frames.saddles.seed.nunique()])
     text = (
         f"Updates until a run that starts next to a saddle has left it, relative to theory for gradient descent. Grey: "
-        f"single runs ({seeds} seeds, all saddles; crosses: still there at the end); diamonds: geometric mean."
+        f"single runs ({seeds} seeds, all saddles; crosses: still there at the end); diamonds: "
+        "geometric mean with 95 % t interval over seeds."
     )
     return titled(figure, text)
 
@@ -63,8 +64,9 @@ def _walks(panel: Axes, frames: Frames, kind: str) -> None:
         values = times[arm] / expected.reindex(times.index)
         for left, marker in ((True, "."), (False, "x")):
             of = values[escaped[arm] == left]
-            panel.plot(of, np.full(len(of), place), marker, color="0.5", markersize=5)
-        panel.plot(np.exp(np.log(values).mean()), place, "D", color=PALETTE[0], markersize=6)
+            panel.plot(of, np.full(len(of), place + 0.25), marker, color="0.5", markersize=4)
+        by_seed = np.exp(np.log(values).groupby("seed").mean())
+        interval(panel, place, by_seed, statistics.geometric_mean, color=PALETTE[0], marker="D")
 
 
 @house()
@@ -128,17 +130,3 @@ def gains(columns: Mapping[str, Mapping[str, pd.Series]]) -> Figure:
         "with 95 % t interval; dotted: the margin."
     )
     return titled(figure, text)
-
-
-def strips(panel: Axes, rows: Mapping[str, pd.Series]) -> None:
-    """A line of dots per label, its mean, and its interval where there are two numbers or more."""
-    for place, values in enumerate(rows.values()):
-        found = values.dropna()
-        panel.plot(found, np.full(len(found), place), ".", color="0.5", markersize=4)
-        if len(found):
-            mean = statistics.mean(found)
-            panel.plot([mean.low, mean.high], [place, place], color=PALETTE[0])
-            panel.plot(mean.estimate, place, "D", color=PALETTE[0], markersize=5)
-    panel.set_yticks(range(len(rows)), list(rows))
-    panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.locator_params(axis="x", nbins=5)

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nonconvex import statistics
 from nonconvex.contrasts.phase_frames import PHASES, Frames, shares
 from nonconvex.contrasts.three_phases import CLAIMS
-from nonconvex.panels import Page, counted, legend, plain_log, titled
+from nonconvex.panels import Page, counted, interval, legend, plain_log, titled
 from nonconvex.style import DASHES, MARKERS, PALETTE, Look, house
 
 BEDS = {
@@ -95,7 +94,10 @@ def learned(frames: Frames) -> Figure:
         panel.set_xticks(places, [label.replace(" ", "\n", 1) for label in QUANTITIES.values()])
     axes[0, 0].set_ylabel("share of the run")
     legend(figure, axes.flat)
-    text = f"Share of each phase in what a run learns. Small: single seeds, {_seeds(frames)} by bed; large: their mean."
+    text = (
+        f"Share of each phase in what a run learns. Small: single seeds, {_seeds(frames)} by bed; large: their mean "
+        "with 95 % t interval."
+    )
     return titled(figure, text)
 
 
@@ -154,7 +156,7 @@ def _effects(frames: Frames, labels: Mapping[str, str]) -> Figure:
             panel.fill_between([place - 0.4, place + 0.4], -margin, margin, color="0.85", linewidth=0)
             for shift, (which, style) in zip((-0.18, 0.18), styles.items(), strict=True):
                 found = getattr(CLAIMS[short], which)(frames, bed).dropna()
-                _column(panel, place + shift, found, style, interval=True)
+                _column(panel, place + shift, found, style)
         panel.axhline(0, color="0.4", linewidth=0.8)
         panel.set_xticks(range(len(beds)), [BEDS[bed].replace(", ", ",\n") for bed in beds], rotation=30)
         panel.set_title(label)
@@ -163,14 +165,10 @@ def _effects(frames: Frames, labels: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _column(panel: Axes, place: float, values: pd.Series, style: Look, interval: bool = False) -> None:
-    """Single seeds, and their mean beside them."""
+def _column(panel: Axes, place: float, values: pd.Series, style: Look) -> None:
+    """Single seeds, and beside them their mean with its interval."""
     panel.plot(np.full(len(values), place), values, ".", color=style.colour, markersize=3, alpha=0.5)
-    if len(values):
-        panel.plot([place + 0.08], [values.mean()], **style.point)
-    if interval and len(values) > 1:
-        half = statistics.mean(values).high - values.mean()
-        panel.errorbar([place + 0.08], [values.mean()], half, color=style.colour, linewidth=1)
+    interval(panel, place + 0.08, values, upright=True, **style.point)
 
 
 def _page(frames: Frames, rows: int = 1) -> tuple[Figure, np.ndarray]:

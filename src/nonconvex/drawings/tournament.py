@@ -127,10 +127,11 @@ def ranking(frames: Frames) -> Figure:
     """The theory's expected loss against the tuned test loss of networks, schedule by schedule."""
     theory = frames["theory"].set_index("schedule").loss
     figure = Page(figsize=(8.4, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(MODELS))
+    axes, seeds = figure.subplots(1, len(MODELS)), set()
     for panel, model in zip(axes, MODELS, strict=True):
         for arm in NAMES:
             values = score(frames, model, arm, "test_loss").dropna()
+            seeds.add(len(values))
             if len(values):
                 one, at = statistics.mean(values), look("schedule", arm)
                 reach = None if np.isnan(one.low) else one.high - one.estimate
@@ -142,8 +143,8 @@ def ranking(frames: Frames) -> Figure:
     legend(figure, axes)
     return titled(
         figure,
-        "Theory against networks, each schedule at its tuned peak: mean over seeds with 95 % t interval. "
-        "Kendall's tau is computed seed by seed.",
+        f"Theory against networks, each schedule at its tuned peak: mean over {counted(seeds - {0})} seeds with 95 % t "
+        "interval. Kendall's tau is computed seed by seed.",
     )
 
 
