@@ -1,6 +1,8 @@
 # make setup      a virtual environment in .venv with everything pinned (once; the other targets do it too)
 # make test       the test suite, as CI runs it
 # make reproduce  run the whole default profile again and hold its tables against the committed ones
+# make verify     run it again in a copy and compare, cell by cell; STAGES="study-sam tables" runs those and what follows
+# make archive    dist/nonconvex-<version>.zip: the committed state without its history, as for Zenodo
 # make check      do the committed results belong to the committed code and settings? (a second)
 # make smoke      the whole pipeline at toy size (four minutes)
 # make gpu        the GPU profile: larger models, downloaded data
@@ -16,7 +18,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce check smoke gpu conformance lint
+.PHONY: setup test reproduce verify archive check smoke gpu conformance lint
 
 setup: .venv/.ok
 
@@ -31,8 +33,13 @@ test: .venv/.ok
 	.venv/bin/python -m pytest
 
 reproduce: .venv/.ok
-	.venv/bin/dvc repro --force
-	.venv/bin/python -m nonconvex.compare results/cpu/tables results/cpu/verdicts.csv
+	.venv/bin/python -m nonconvex.verify --here
+
+verify: .venv/.ok
+	.venv/bin/python -m nonconvex.verify $(STAGES)
+
+archive: .venv/.ok
+	.venv/bin/python -m nonconvex.archive
 
 check: .venv/.ok
 	@.venv/bin/dvc status --quiet dvc.yaml data/dvc.yaml \

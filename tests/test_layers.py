@@ -26,7 +26,7 @@ ROWS = {
     "experiment": "connection experiment studies",
     "reading": "arms claims contrasts judging layout readme source_tables statistics summaries tables typeset",
     "drawing": "drawings figures panels style",
-    "tools": "compare lanes notebook stable",
+    "tools": "archive committed compare lanes notebook stable verify",
 }
 BELOW = {
     "foundation": (),
@@ -36,7 +36,7 @@ BELOW = {
     "experiment": ("foundation", "parts", "loop", "measure"),
     "reading": ("foundation",),
     "drawing": ("foundation", "reading"),
-    "tools": ("foundation",),
+    "tools": ("foundation", "reading"),
 }
 MIXED = ("foundation", "reading", "drawing", "tools")  # rows whose families may import one another
 ALLOWED = {
