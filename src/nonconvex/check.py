@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nonconvex import cluster, config
 from nonconvex.config import ConfigError, Settings
 from nonconvex.models import model_class
 from nonconvex.optimizers import OPTIMIZERS
+from nonconvex.paths import replaced
 from nonconvex.schedules import SCHEDULES
 from nonconvex.strategies import strategy_class
 from nonconvex.strategies.base import Strategy
@@ -33,9 +36,20 @@ def check(settings: Settings) -> None:
         if unknown := [name for name in options if name not in allowed]:
             raise ConfigError(f"{key}.{unknown[0]}: unknown option; allowed: {', '.join(allowed)}")
         try:
-            build(**options)
+            with torch.device("meta"):  # shapes only: a network too large for the memory must not be made to be refused
+                build(**options)
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise ConfigError(f"{key}: {error}") from None
+
+
+def checked(path: str) -> Settings:
+    """The settings in a file that has passed `config.read` and `check`. Raises ConfigError naming the file."""
+    settings = config.read(path)
+    try:
+        check(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return settings
 
 
 def parts(settings: Settings) -> Iterator[Part]:
@@ -70,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stamp", type=Path, help="file to write when all is well; always the same text")
     options = parser.parse_args(arguments)
     try:
-        check(config.read(options.params))
+        checked(options.params)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.stamp:
-        options.stamp.parent.mkdir(parents=True, exist_ok=True)
-        options.stamp.write_text("The settings were checked.\n")
+        with replaced(options.stamp) as stamp:
+            stamp.write_text("The settings were checked.\n")
     return 0
 
 

@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from nonconvex.axes import Axis, Count, Positive, Seeds, Share, UniqueKeys, refuse_repeats
+from nonconvex.axes import LARGEST, Axis, Count, Positive, Seeds, Share, parsed, refuse_repeats
 from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
 from nonconvex.study_settings.base import Study
 
@@ -22,6 +21,7 @@ StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "s
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
 Precision = Literal["float32", "bfloat16"]
+MOST = 5  # errors that one message lists
 STUDY_SECTIONS = ("properties", "factors", "rates", "strategies", "schedules")
 
 
@@ -29,10 +29,29 @@ class ConfigError(ValueError):
     """A parameter file that cannot be used; the message is complete."""
 
 
+def _within(largest: float) -> AfterValidator:
+    """For options whose names and meanings only what they are given to knows: numbers of sensible size."""
+
+    def check(options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not abs(number) <= largest:
+                    raise ValueError(f"{name} is {number:g}; allowed: at most {largest:g} in size")
+        return options
+
+    return AfterValidator(check)
+
+
+Architecture = Annotated[dict[str, Any], _within(10_000)]  # a layer or a unit more is memory and time
+Options = Annotated[dict[str, Any], _within(LARGEST)]
+
+
 class Profile(Axis):
+    """Where a profile's results and settings are; paths stay inside the repository."""
+
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    root: str
-    params: str
+    root: Annotated[str, Field(pattern=r"^\.(\.(/\.\.)*)?$")]
+    params: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
 
 
 class Baseline(Axis):
@@ -100,7 +119,7 @@ class Training(Axis):
     """One test bed: a model on a data set, and how each of its runs is trained."""
 
     dataset: DatasetName
-    architecture: dict[str, Any]
+    architecture: Architecture
     loss: LossName
     optimizer: Optimizer
     steps: Count
@@ -112,8 +131,8 @@ class Training(Axis):
     train_examples: Count | None = None  # for the reported training loss; null = all
     validation_examples: Count | None = None
     test_examples: Count | None = None
-    strategies: dict[StrategyName, dict[str, Any]] = Field({})
-    schedules: dict[ScheduleName, dict[str, Any]] = Field({})
+    strategies: dict[StrategyName, Options] = Field({})
+    schedules: dict[ScheduleName, Options] = Field({})
 
     @model_validator(mode="after")
     def _rising_rates(self) -> "Training":
@@ -214,12 +233,28 @@ class Settings(Axis):
 def read(path: str | Path) -> Settings:
     """The settings in a YAML file. Raises ConfigError naming the file, the key, what was found and what is allowed."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
-        return Settings.model_validate_json(json.dumps(content), strict=True)
+        content = parsed(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(_printable(f"{path}: {error}")) from None
+    return validated(content, path)
+
+
+def validated(content: Any, path: str | Path) -> Settings:
+    """What `read` makes of the content of a file. Raises ConfigError."""
+    try:
+        text = json.dumps(content, default=repr, ensure_ascii=False)  # a date or a set has no place anywhere
+        return Settings.model_validate_json(text.encode(), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        found = [_explain(e) for e in error.errors()]
+        more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+        raise ConfigError(_printable(f"{path}: " + "; ".join(found[:MOST] + more))) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(_printable(f"{path}: {error}")) from None
+
+
+def _printable(text: str) -> str:
+    """On one line, whatever the keys in it hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _explain(error: dict) -> str:
