@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -34,7 +35,8 @@ def pins() -> dict[str, Version]:
 
 def test_every_requirement_is_a_range_whose_pin_lies_inside():
     pinned = pins()
-    for requirement in map(Requirement, lines_of("requirements.txt")):
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    for requirement in map(Requirement, [*lines_of("requirements.txt"), *chain.from_iterable(extras)]):
         name = canonicalize_name(requirement.name)
         assert name in pinned, f"{name} has no pin in constraints.txt"
         assert requirement.specifier.contains(pinned[name]), f"{name} is pinned outside its range"

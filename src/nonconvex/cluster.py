@@ -25,7 +25,7 @@ LEAST = 2  # workers; with a single one joblib would run the jobs in the submitt
 def spread(backend: Backend, jobs: Sequence[Callable]) -> list:
     """The results of the jobs, in order, from a cluster that `connected` accepts; raises what a job raises."""
     with connected(backend) as client, parallel_config("dask", client=client):
-        run = delayed(_alike)
+        run = delayed(alike)
         return Parallel(pre_dispatch="all", batch_size=1)(run(environment(), job) for job in jobs)
 
 
@@ -45,8 +45,8 @@ def connected(backend: Backend) -> Iterator:
             client.wait_for_workers(LEAST, timeout=backend.wait)
         except TimeoutError:
             raise ConfigError(
-                f"compute.backend: {len(client.nthreads())} workers at {backend.scheduler} after {backend.wait:g} s; "
-                f"at least {LEAST} are needed"
+                f"compute.backend: {backend.scheduler} has {len(client.nthreads())} of the {LEAST} workers that are "
+                f"needed at least, after {backend.wait:g} s; `dask worker` starts one"
             ) from None
         _refuse_unlike(client)
         yield client
@@ -72,17 +72,18 @@ def _client(backend: Backend):
 
 
 def _refuse_unlike(client) -> None:
-    if busy := sorted(worker for worker, threads in client.nthreads().items() if threads != 1):
-        raise ConfigError(f"compute.backend: worker {busy[0]} has several threads; start it with --nthreads 1")
+    for worker, threads in sorted(client.nthreads().items()):
+        if threads != 1:
+            raise ConfigError(f"compute.backend: worker {worker} has {threads} threads; start it with --nthreads 1")
     for worker, found in sorted(client.run(_difference, environment(), on_error="return").items()):
         if found:
-            raise ConfigError(f"compute.backend: worker {worker}: {found}")
+            raise ConfigError(f"compute.backend: worker {worker} {found}")
 
 
-def _alike(here: dict[str, str], job: Callable):
+def alike(here: dict[str, str], job: Callable):
     """The job's result, from a worker that joined at any time."""
     if found := _difference(here):
-        raise ConfigError(f"compute.backend: a worker on {platform.node()}: {found}")
+        raise ConfigError(f"compute.backend: a worker on {platform.node()} {found}")
     return job()
 
 
