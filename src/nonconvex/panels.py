@@ -87,8 +87,8 @@ def plain_log(axis: Axis) -> None:
 
 
 def counted(counts: Iterable[int]) -> str:
-    """`n = 5`, or `n = 3 to 5`."""
-    seen = sorted({int(n) for n in counts})
+    """`n = 5`, or `n = 3 to 5`; `n = 0` of nothing."""
+    seen = sorted({int(n) for n in counts}) or [0]
     return f"n = {seen[0]}" + (f" to {seen[-1]}" if len(seen) > 1 else "")
 
 
