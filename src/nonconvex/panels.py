@@ -66,7 +66,8 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = min(len(entries), max(1, int(figure.get_figwidth() / (HANDLE + LETTER * max(map(len, entries))))))
+    width = HANDLE + LETTER * max(map(len, entries), default=0)
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
