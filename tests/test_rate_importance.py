@@ -376,7 +376,7 @@ class TestDrawings:
             drawings.predictions(FOUND),
         ]
         assert all(figure.get_suptitle() for figure in figures)
-        assert "6 blocks" in figures[0].get_suptitle()
+        assert "n = 6" in figures[0].get_suptitle()
         assert figures[0].axes[0].get_yticklabels()[0].get_text() == "peak rate"
 
     def test_bars_are_the_shares(self):

@@ -461,7 +461,8 @@ class TestDrawings:
         assert {line.get_label() for line in top.get_lines()} >= set(drawings.ARMS.values())
         panels = drawings.decays(frames).axes
         assert [len(panel.get_xticks()) for panel in panels] == [4, 3, 4]
-        means = [line.get_ydata()[0] for line in panels[1].get_lines() if line.get_label() == "Decay against stay"]
+        bars = [bar for bar in panels[1].containers if bar.get_label() == "Decay against stay"]
+        means = [bar[0].get_ydata()[0] for bar in bars]
         assert means == pytest.approx([0.05] * 3)
         for draw in (drawings.learned, drawings.lines, drawings.sharpness):
             assert draw(frames).get_suptitle()

@@ -66,7 +66,8 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = min(len(entries), max(1, int(figure.get_figwidth() / (HANDLE + LETTER * max(map(len, entries))))))
+    width = HANDLE + LETTER * max(map(len, entries), default=0)
+    columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
@@ -87,8 +88,8 @@ def plain_log(axis: Axis) -> None:
 
 
 def counted(counts: Iterable[int]) -> str:
-    """`n = 5`, or `n = 3 to 5`."""
-    seen = sorted({int(n) for n in counts})
+    """`n = 5`, or `n = 3 to 5`; `n = 0` of nothing."""
+    seen = sorted({int(n) for n in counts}) or [0]
     return f"n = {seen[0]}" + (f" to {seen[-1]}" if len(seen) > 1 else "")
 
 

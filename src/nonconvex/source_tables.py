@@ -432,6 +432,21 @@ PROSE = SourceTable(
     ),
 )
 
+NOTATION = {  # the text's summary, symbol -> meaning; every formula was lost
+    "$P$": "Number of model parameters",
+    r"$\lambda_{\max}(H)$": "Largest eigenvalue of the Hessian",
+    r"$\eta$, $\eta_t$": "Learning rate (possibly time-varying)",
+    "$T_w$": "Number of warmup steps",
+    "$T$": "Total training steps",
+    r"$\eta_{\min}$, $\eta_{\max}$": "Minimum and maximum learning rate",
+    r"$\gamma$": "Decay factor for step schedule",
+    r"$\kappa = \lambda_{\max} / \lambda_{\min}$": "Condition number",
+    "SAM": "Sharpness-Aware Minimization",
+    "SWA": "Stochastic Weight Averaging",
+    "EMA": "Exponential Moving Average",
+    "NTK": "Neural Tangent Kernel",
+}
+
 LABELS = {
     "model": {"resnet": "ResNet", "transformer": "Transformer", "mlp": "MLP", "cnn": "CNN"},
     "strategy": {row.key: row.label for row in STRATEGIES.rows},
