@@ -119,19 +119,20 @@ def show(console: Console, cells: Sequence[Cell], tolerance: float) -> None:
 
 
 def worst(cells: Sequence[Cell], shown: int = SHOWN) -> list[Cell]:
-    """The first of those that changed: no number at all, then the furthest apart."""
+    """The first of those that changed: where there is no distance, then the furthest apart, then what agrees."""
     changed = [cell for cell in cells if cell.word != IDENTICAL and not cell.flipped]
-    return sorted(changed, key=lambda cell: (cell.word != DIFFERENT, cell.apart is not None, -(cell.apart or 0)))[
-        :shown
-    ]
+    rank = lambda cell: (cell.word != DIFFERENT, cell.apart is not None, -(cell.apart or 0))  # noqa: E731
+    return sorted(changed, key=rank)[:shown]
 
 
 def outcome(cells: Sequence[Cell], tolerance: float) -> str:
     words = Counter(cell.word for cell in cells)
-    if not words[DIFFERENT]:
-        agree = f", {words[AGREES]} within {tolerance:g} standard errors" if words[AGREES] else ""
-        return f"{AGREES if words[AGREES] else IDENTICAL}: {words[IDENTICAL]} cells are the same{agree}; no verdict flipped."
-    return f"{DIFFERENT}: {words[DIFFERENT]} of {len(cells)} cells; {len(flips(cells))} verdicts flipped."
+    if words[DIFFERENT]:
+        return f"{DIFFERENT}: {words[DIFFERENT]} of {len(cells)} cells; {len(flips(cells))} verdicts flipped."
+    same = f"{words[IDENTICAL]} cells are the same"
+    if not words[AGREES]:
+        return f"{IDENTICAL}: {same}; no verdict flipped."
+    return f"{AGREES}: {same}, {words[AGREES]} within {tolerance:g} standard errors; no verdict flipped."
 
 
 def _place(cell: Cell) -> str:
