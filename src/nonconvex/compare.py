@@ -81,7 +81,7 @@ def _word(old: str | None, new: str | None, apart: float | None, tolerance: floa
 
 
 def distance(column: str, old: Row, new: str) -> float | None:
-    """Standard errors between a number of the row `old` and a new one; None between texts, infinite without a spread."""
+    """Standard errors between a number of the row `old` and a new one; None for texts, infinite without a spread."""
     a, b = _number(old[column]), _number(new)
     if a is None or b is None:
         return None
