@@ -5,6 +5,7 @@
 # make smoke      the whole pipeline at toy size (four minutes)
 # make gpu        the GPU profile: larger models, downloaded data
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
+# make torture    kill -9 at twenty random moments of a run, and is all as if nothing had happened? (ten minutes)
 # make lint       style of code and notebooks
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
@@ -16,7 +17,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce check smoke gpu conformance lint
+.PHONY: setup test reproduce check smoke gpu conformance torture lint
 
 setup: .venv/.ok
 
@@ -50,6 +51,9 @@ gpu: .venv/.ok
 # Each tool gets an environment of its own under .conformance/; none becomes a dependency.
 conformance: .venv/.ok
 	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m conformance.build
+
+torture: .venv/.ok
+	.venv/bin/python tests/kill_smoke.py --kills 20
 
 lint: .venv/.ok
 	.venv/bin/ruff check
