@@ -9,6 +9,7 @@
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
 # make site       the results as pages to read and search, in site/index.html (two minutes, needs no network afterwards)
 # make test-site  the tests of the site, with a browser if one is found
+# make torture    kill -9 at twenty random moments of a run, and is all as if nothing had happened? (ten minutes)
 # make lint       style of code and notebooks
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
@@ -20,7 +21,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint
+.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint torture
 
 setup: .venv/.ok
 
@@ -70,6 +71,9 @@ site: .venv/.site
 
 test-site: .venv/.site
 	.venv/bin/python -m pytest tests/test_site.py
+
+torture: .venv/.ok
+	.venv/bin/python tests/kill_smoke.py --kills 20
 
 lint: .venv/.ok
 	.venv/bin/ruff check

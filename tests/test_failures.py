@@ -1,6 +1,8 @@
 """What can go wrong around a run: each case one message that names the thing, and nothing half done left behind."""
 
+import ast
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,14 @@ def test_a_full_disk_names_the_file_and_leaves_it(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.errno == errno.ENOSPC
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"] and path.read_text() == "as it was"
+
+
+def test_the_page_on_failures_names_tests_that_exist():
+    """A case without its test is a promise."""
+    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    named = re.findall(r"(tests/\w+\.py)(?:::(\w+))?", page)
+    assert len(named) > 25
+    for file, test in named:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert not test or test in names, f"{file} has no {test}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -100,6 +101,17 @@ def test_missing_incomplete_and_foreign_files_are_named(arrays, tmp_path):
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(ValueError, match=r"text\.npz: not a readable npz file"):
         mnist1d.load(tmp_path / "text.npz")
+    (tmp_path / "cut.npz").write_bytes(mnist1d.FILE.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"cut\.npz: not a readable npz file"):
+        mnist1d.load(tmp_path / "cut.npz")
+
+
+def test_the_generator_names_the_package_that_it_lacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mnist1d.data", None)
+    assert mnist1d.main([str(tmp_path / "a.npz")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: generating MNIST-1D needs the package mnist1d") and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pickles_are_refused(tmp_path):

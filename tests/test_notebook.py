@@ -1,6 +1,7 @@
 """The notebook runner: refusals, failures, byte-stable copies and interruption."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_a_dead_kernel_is_a_failure_of_its_cell(written, capsys):
     [
         (["--set", "modle=resnet"], "source.ipynb declares no parameter modle; it declares: model, rate"),
         (["--set", "model"], "--set takes key=value, got 'model'"),
+        (["--set", "model=[1"], "--set model: '[1' is no YAML"),
         (["--params", "settings.yaml"], "settings.yaml: "),
         (["--params", "absent.yaml"], "absent.yaml"),
     ],
@@ -133,6 +135,83 @@ def test_the_kernel_inherits_one_thread_and_the_runner_keeps_its_environment(tmp
         assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["PYTHONHASHSEED"] == "0"
         assert notebook.ALLOCATOR.items() <= os.environ.items()
     assert dict(os.environ) == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_a_kernel_starts(written, capsys, monkeypatch):
+    """An hour of training whose results then have nowhere to go."""
+    source = written("x = 1")
+    Path("results").write_text("a file where a folder should be")
+    monkeypatch.setattr(notebook, "_execute", lambda *_: pytest.fail("a kernel was started"))
+    assert notebook.main([str(source), str(DESTINATION)]) == 2
+    assert "results/cpu/notebooks cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def mounted(mount: str) -> tuple[int, str, str]:
+    """Exit code and errors of a run after `mount`, seen by nobody else, and the files that are then in results/."""
+    run = f"{sys.executable} -m nonconvex.notebook source.ipynb {DESTINATION}"
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "mount -t tmpfs none /mnt"]).returncode:
+        pytest.skip("this system lets nobody mount a file system of his own")
+    Path("results").mkdir()
+    Path("logs").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(notebook.PACKAGE)}
+    script = f"{mount} && {run}; code=$?; find results -type f; exit $code"
+    done = subprocess.run([*command, script], env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stderr, done.stdout
+
+
+@pytest.mark.slow
+def test_a_read_only_results_folder_is_refused(written):
+    written("x = 1")
+    code, said, files = mounted("mount -t tmpfs -o ro none results")
+    assert (code, files) == (2, "")
+    assert "error: results/cpu/notebooks cannot be written: Read-only file system" in said
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_in_a_cell_leaves_nothing_half_written(written):
+    written(
+        """
+        from pathlib import Path
+        from nonconvex.paths import replaced
+        with replaced(Path("results/cpu/rows.csv")) as part:
+            part.write_text("x" * 100_000)
+        """
+    )
+    code, said, files = mounted("mount -t tmpfs -o size=16k none results")
+    assert (code, files) == (1, "")
+    assert "failed in cell [2]: OSError: [Errno 28] No space left on device: 'results/cpu/rows.csv'" in said
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_the_executed_copy_loses_nothing(written):
+    written("print('x' * 100_000)")
+    code, said, files = mounted("mount -t tmpfs -o size=16k none results")
+    assert (code, files) == (1, "")
+    assert f"ran to its end but could not be kept: [Errno 28] No space left on device: '{DESTINATION}'" in said
+    assert "x" * 100_000 in Path("logs/cpu-copy.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_the_log_is_one_message(written):
+    written("print('x' * 100_000)")
+    code, said, files = mounted("mount -t tmpfs -o size=16k none logs")
+    assert (code, files) == (1, "")
+    assert "error: source.ipynb failed in cell" in said and "No space left on device" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_meet(written):
+    """The same notebook to the same destination: each has its own partial copy, and the last one ends the same."""
+    source = written("import time; time.sleep(1); print(model)")
+    command = [sys.executable, "-m", "nonconvex.notebook", str(source), str(DESTINATION)]
+    environment = {**os.environ, "PYTHONPATH": str(notebook.PACKAGE)}
+    running = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [one.wait(300) for one in running] == [0, 0]
+    assert "mlp" in DESTINATION.read_text()
+    assert [path.name for path in Path("logs").iterdir()] == ["cpu-copy.json"]
+    assert [path.name for path in DESTINATION.parent.iterdir()] == [DESTINATION.name]
 
 
 @pytest.mark.slow

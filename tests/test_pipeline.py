@@ -1,10 +1,8 @@
 """The pipeline as a reader runs it: a fresh clone of this very tree, and the smoke profile end to end."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,10 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parents[1]
-SMOKE = "profiles/smoke/dvc.yaml"
-IDENTITY = ("-c", "user.name=n", "-c", "user.email=e")
+from clones import SMOKE, commit, copied, run
 
 pytestmark = pytest.mark.slow
 
@@ -23,31 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """A committed copy of every file that git does not ignore, in a repository of its own."""
-    folder = tmp_path_factory.mktemp("clone") / "nonconvex"
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
-    run(folder, "git", "init", "-q")
-    commit(folder)
-    return folder
-
-
-def commit(folder: Path) -> None:
-    run(folder, "git", "add", "--all")
-    made = [name for name in ("results/smoke", "profiles/smoke/dvc.lock") if (folder / name).exists()]
-    run(folder, "git", "add", "--all", "--force", *made, "params.yaml")  # git ignores what the smoke profile makes
-    run(folder, "git", *IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "state")
-
-
-def run(folder: Path, *command: str, fails: bool = False) -> subprocess.CompletedProcess:
-    """A command with this interpreter's environment first on the path and the folder's own package."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800)
-    assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done
+    return copied(tmp_path_factory.mktemp("clone") / "nonconvex")
 
 
 def changed(folder: Path) -> list[str]:

@@ -58,9 +58,19 @@ def dealt(chains: Sequence[Sequence[str]], lanes: int) -> list[list[str]]:
 
 
 def together(lanes: Sequence[Sequence[str]]) -> int:
-    """Run `dvc repro` with every lane's arguments at once; all come to an end before the first failure is returned."""
+    """Run `dvc repro` with every lane's arguments at once; all come to an end before the first failure is returned.
+
+    So they do on Ctrl-C, which the terminal sends to each of them and to the kernels that they have started.
+    """
     running = [subprocess.Popen(["dvc", "--wait-for-lock", "repro", *targets]) for targets in lanes]
-    return next((code for code in [process.wait() for process in running] if code), 0)
+    interrupted = 0
+    while any(process.returncode is None for process in running):
+        try:
+            for process in running:
+                process.wait()
+        except KeyboardInterrupt:
+            interrupted = 130
+    return next((code for code in [interrupted, *(process.returncode for process in running)] if code), 0)
 
 
 if __name__ == "__main__":

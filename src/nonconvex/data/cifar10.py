@@ -7,7 +7,8 @@ and every record says so in the name of the data set.
 
 import io
 import tarfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -118,24 +119,25 @@ def augment(x: Tensor, seeds: Sequence[int], step: int) -> Tensor:
 def from_archive(path: str | Path, name: str) -> Arrays:
     """The images and labels of "train" or "test" as bytes. Raises ValueError naming archive and member."""
     parts = []
-    with tarfile.open(path, "r:gz") as archive:
-        for member in MEMBERS[name]:
-            content = _content(archive, member, path)
-            if not content or len(content) % RECORD:
-                raise ValueError(f"{path}: {member} has {len(content)} bytes, not a multiple of {RECORD}")
-            parts.append(np.frombuffer(content, np.uint8).reshape(-1, RECORD))
+    for member, content in _contents(path, MEMBERS[name]):
+        if not content or len(content) % RECORD:
+            raise ValueError(f"{path}: {member} has {len(content)} bytes, not a multiple of {RECORD}")
+        parts.append(np.frombuffer(content, np.uint8).reshape(-1, RECORD))
     records = np.concatenate(parts)
     return _arrays(records[:, 1:].reshape(-1, *SHAPE), records[:, 0], path)
 
 
-def _content(archive: tarfile.TarFile, member: str, path: str | Path) -> bytes:
+def _contents(path: str | Path, members: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The members' bytes, each with its name. A link, folder or device by the name of a member is not followed."""
     try:
-        file = archive.extractfile(member)
-    except KeyError:
-        file = None
-    if file is None:  # absent, or a folder or device by that name
-        raise ValueError(f"{path}: file {member} expected, not found")
-    return file.read()
+        with tarfile.open(path, "r:gz") as archive:
+            files = {entry.name: entry for entry in archive if entry.isreg()}
+            for member in members:
+                if member not in files:
+                    raise ValueError(f"{path}: file {member} expected, not found")
+                yield member, archive.extractfile(files[member]).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: not a readable archive ({error})") from None
 
 
 def from_jpeg(path: str | Path, name: str) -> Arrays:

@@ -8,7 +8,6 @@ to tell arms apart.
 
 import argparse
 import hashlib
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from nonconvex.data.splits import FOLDER, Arrays, Dataset
+from nonconvex.paths import replaced
 
 FILE = FOLDER / "mnist1d.npz"
 SEED = 42  # of the frozen draw
@@ -109,10 +109,8 @@ def write(path: str | Path) -> None:
             raise
         print(f"{path}: generated values differ here by rounding (up to {ROUNDING:g}); the shipped file is kept")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.stem}.unfinished.npz")
-    np.savez(unfinished, **{name: arrays[name] for name in SHA256})
-    os.replace(unfinished, path)
+    with replaced(path) as partial, partial.open("wb") as file:  # given a name, savez would add .npz to it
+        np.savez(file, **{name: arrays[name] for name in SHA256})
 
 
 def _split(arrays: dict[str, np.ndarray], name: str) -> Arrays:
@@ -120,8 +118,11 @@ def _split(arrays: dict[str, np.ndarray], name: str) -> Arrays:
 
 
 def _draw(options: dict[str, float]) -> dict[str, np.ndarray]:
-    from mnist1d.data import get_dataset_args, make_dataset  # takes a second, and only this needs it
-
+    try:
+        from mnist1d.data import get_dataset_args, make_dataset  # takes a second, and only this needs it
+    except ModuleNotFoundError:
+        remedy = "install it with: python -m pip install mnist1d"
+        raise FileNotFoundError(f"generating MNIST-1D needs the package mnist1d; {remedy}") from None
     arguments = get_dataset_args()
     vars(arguments).update(options)
     with _global_randomness_kept():
@@ -142,7 +143,11 @@ def _global_randomness_kept() -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nonconvex.data.mnist1d", description="Write the data set.")
     parser.add_argument("path", nargs="?", default=FILE, help="where to (default: %(default)s)")
-    write(parser.parse_args(arguments).path)
+    try:
+        write(parser.parse_args(arguments).path)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
