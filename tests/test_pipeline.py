@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -79,8 +80,10 @@ def test_the_smoke_profile_runs_from_end_to_end_and_then_not_again(smoked):
     folders = {name.split("/")[2] for name in written if name.startswith("results/")}
     assert folders >= {"runs", "curves", "measurements", "connectivity", "tables", "figures", "metrics.json"}
     assert folders >= {"observations", "effects", "gates", "findings", "verdicts.csv", "verdicts.md", "verdicts.tex"}
-    verdicts = (smoked / "results/smoke/verdicts.csv").read_text()
-    assert ",inconclusive," in verdicts and not re.search(r",(supported|not supported|reversed),", verdicts)
+    verdicts = pd.read_csv(smoked / "results/smoke/verdicts.csv").set_index("claim").verdict
+    # its replicates are the schedules, not seeds, and it is exact at any size
+    assert verdicts.pop("linear.theory_closed_form") == "supported"
+    assert set(verdicts) == {"inconclusive"}
     again = run(smoked, "dvc", "repro", SMOKE).stdout
     assert "Data and pipelines are up to date" in again and "Running stage" not in again
     assert changed(smoked) == []
