@@ -24,7 +24,8 @@ ROWS = {
     "loop": "beds check checkpoints evaluation train",
     "measure": "measure",
     "experiment": "connection experiment studies",
-    "reading": "arms claims contrasts judging layout readme source_tables statistics summaries tables typeset",
+    "reading": "arms claims contrasts judging layout provenance readme report source_tables statistics "
+    "summaries tables typeset",
     "drawing": "drawings figures panels style",
     "tools": "archive committed compare lanes notebook stable verify",
 }

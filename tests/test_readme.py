@@ -11,7 +11,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_quoted_tables_are_the_committed_ones():
-    """Numbers that were true of an earlier run; cure: python -m nonconvex.readme."""
+    """Numbers that were true of an earlier run; cure: python -m nonconvex.readme, once the pipeline has run."""
     assert readme.renewed(TEXT, readme.measured(Results(ROOT, "cpu"))) == TEXT
     assert TEXT.count("(primary: ") > 40
 

@@ -105,5 +105,10 @@ class Results:
         return self.folder / f"verdicts.{suffix}"
 
     @property
+    def report(self) -> Path:
+        """The page that shows a profile's tables, figures and provenance."""
+        return self.folder / "report.md"
+
+    @property
     def metrics(self) -> Path:
         return self.folder / "metrics.json"

@@ -1,33 +1,21 @@
-"""Put the measured tables into the README, between its markers.
+"""Put the head of the default profile's report into the README, between its markers.
 
-    python -m nonconvex.readme
-
-The README quotes blocks of the committed tables word for word; tests/test_readme.py holds them together.
+python -m nonconvex.readme
 """
 
-import re
 import sys
 from pathlib import Path
 
 from nonconvex.paths import Results
+from nonconvex.report import Page, head
 
 README = Path("README.md")
 BEGIN, END = "<!-- measured:begin -->\n", "<!-- measured:end -->"
-QUOTED = ("properties", "factors", "strategies", "schedules", "prose")
-CAPTION = "What the text says, and what the runs say"
 
 
 def measured(files: Results) -> str:
-    """One block of each quoted table under the table's own title."""
-    pages = {name: files.tables(name, "md").read_text(encoding="utf-8") for name in QUOTED}
-    return "\n".join(quoted(page, CAPTION) for page in pages.values())
-
-
-def quoted(table: str, caption: str) -> str:
-    """A table's title, one level down, and its block of that caption."""
-    title = re.match(r"# (.+)\n", table)[1]
-    block = re.search(rf"## {caption}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)[1]
-    return f"### {title}\n\n{block}\n"
+    """What the README shows of a profile's report, linked from the repository's root."""
+    return head(Page(files, files.root, level=3))
 
 
 def renewed(readme: str, content: str) -> str:

@@ -5,7 +5,7 @@ hand.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,21 @@ def markdown(document: Document) -> str:
     """A page of GitHub tables."""
     parts = [f"# {document.title}"]
     for block in document.blocks:
-        lines = [block.columns, ["---"] * len(block.columns), *block.rows]
         parts.append(f"## {block.caption}")
-        parts.append("\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines))
+        parts.append(grid([map(escaped, line) for line in (block.columns, *block.rows)]))
     parts.append("\n".join(f"- {note}" for note in document.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def grid(lines: Iterable[Iterable[str]]) -> str:
+    """A GitHub table of cells that are Markdown already; the first line is its head."""
+    first, *rest = map(list, lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(first), *rest))
+
+
+def escaped(text: str) -> str:
+    """Plain text with formulas as Markdown."""
+    return _outside_math(text, lambda part: re.sub(r"([*_`<|])", r"\\\1", part))
 
 
 def latex(document: Document) -> str:
@@ -158,10 +168,6 @@ def _csv_cell(value: object) -> str:
     if isinstance(value, str) or pd.isna(value):
         return value if isinstance(value, str) else ""
     return f"{value:.6g}" if isinstance(value, float) else str(int(value))
-
-
-def _markdown_cell(text: str) -> str:
-    return _outside_math(text, lambda part: re.sub(r"([*_`<|])", r"\\\1", part))
 
 
 def _latex_cell(text: str) -> str:
