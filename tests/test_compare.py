@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from nonconvex.compare import AGREES, DIFFERENT, IDENTICAL, ComparisonError, compare, flips
+from nonconvex import statistics
+from nonconvex.compare import AGREES, DIFFERENT, IDENTICAL, ComparisonError, compare, flips, rms
 
 TABLE = """\
 row,model,test_loss_mean,test_loss_low,test_loss_high,test_loss_n,test_loss_p,rate,observation_verdict,note
@@ -21,7 +23,7 @@ def changed(old: str, new: str) -> str:
     return TABLE.replace(old, new)
 
 
-def apart_from_identical(new: str, tolerance: float = 0.5) -> list:
+def apart_from_identical(new: str, tolerance: float = 1) -> list:
     return [cell for cell in compare("t", TABLE, new, tolerance) if cell.word != IDENTICAL]
 
 
@@ -33,10 +35,10 @@ def test_the_same_text_is_identical_cell_by_cell():
 @pytest.mark.parametrize(
     ("old", "new", "word", "apart"),
     [
-        ("mlp,0.5,", f"mlp,{0.5 + 0.49 * ERROR},", AGREES, 0.49),
-        ("mlp,0.5,", f"mlp,{0.5 - 0.51 * ERROR},", DIFFERENT, 0.51),
-        ("0.5,0.4,", f"0.5,{0.4 - 0.3 * ERROR},", AGREES, 0.3),  # a limit, in the errors of its mean
-        ("0.6,5", f"{0.6 + 2 * ERROR},5", DIFFERENT, 2),
+        ("mlp,0.5,", "mlp,0.599,", AGREES, 0.099 / ERROR),  # within the interval from 0.4 to 0.6
+        ("mlp,0.5,", "mlp,0.399,", DIFFERENT, 0.101 / ERROR),
+        ("0.5,0.4,", f"0.5,{0.4 - 2.7 * ERROR},", AGREES, 2.7),  # a limit, in the errors of its mean
+        ("0.6,5", f"{0.6 + 2.8 * ERROR},5", DIFFERENT, 2.8),
         ("mlp,2,2", "mlp,2.00001,2", AGREES, 0),  # the sixth digit
         ("mlp,2,2", "mlp,2.0001,2", DIFFERENT, math.inf),  # replicates without a spread
         ("mlp,-1,,", "mlp,-1.1,,", DIFFERENT, math.inf),  # a number without an interval
@@ -45,7 +47,7 @@ def test_the_same_text_is_identical_cell_by_cell():
         ("0.6,5", "inf,5", DIFFERENT, None),
         ("0.6,5", "0.6,4", DIFFERENT, math.inf),  # a run that diverged
         ("0.04,0.1", "0.05,0.1", AGREES, stats.norm.isf(0.02) - stats.norm.isf(0.025)),
-        ("0.04,0.1", "0.4,0.1", DIFFERENT, stats.norm.isf(0.02) - stats.norm.isf(0.2)),
+        ("0.04,0.1", "0.98,0.1", DIFFERENT, stats.norm.isf(0.02) - stats.norm.isf(0.49)),
         ("0.04,0.1", "0.04,0.3", DIFFERENT, math.inf),  # another rate was chosen
         ("two gradients", "2", DIFFERENT, None),
     ],
@@ -58,14 +60,37 @@ def test_a_changed_cell(old, new, word, apart):
 
 def test_the_tolerance_is_the_callers():
     new = changed("mlp,0.5,", f"mlp,{0.5 + 2 * ERROR},")
-    assert [cell.word for cell in apart_from_identical(new, 2.01)] == [AGREES]
-    assert [cell.word for cell in apart_from_identical(new, 1.99)] == [DIFFERENT]
+    reach = stats.t.ppf(0.975, 4)  # a half width in standard errors
+    assert [cell.word for cell in apart_from_identical(new, 2.01 / reach)] == [AGREES]
+    assert [cell.word for cell in apart_from_identical(new, 1.99 / reach)] == [DIFFERENT]
 
 
 def test_the_old_interval_sets_the_unit():
     """A re-run that is noisier than the original must not excuse itself."""
-    new = changed("0.5,0.4,0.6", "0.6,-9,9")
+    new = changed("0.5,0.4,0.6", "0.7,-9,9")
     assert {cell.column: cell.word for cell in apart_from_identical(new)}["test_loss_mean"] == DIFFERENT
+
+
+def test_the_root_mean_square_is_of_estimates_that_have_a_spread():
+    """Limits and p move with their estimate; one that is infinitely far would drown all others."""
+    new = changed("0.5,0.4,0.6,5,0.04", f"{0.5 + 3 * ERROR},0,1,5,0.9").replace("mlp,2,2", "mlp,3,2")
+    assert rms(compare("t", TABLE, new)) == pytest.approx(3)
+    assert rms(compare("t", TABLE, TABLE)) == 0
+
+
+def test_how_far_other_seeds_are_apart():
+    """What docs/verifying.md holds a re-run against: means of two independent sets of ten, n = 2000 pairs."""
+    values = np.random.default_rng(0).normal(size=(2, 2000, 10))
+    tables = ["row,mean,low,high,n\n" + "".join(map(line, range(2000), side)) for side in values]
+    cells = compare("t", *tables)
+    assert rms(cells) == pytest.approx(np.sqrt(2 * 9 / 7), rel=0.05)  # E t² = 9/7 with 9 degrees of freedom
+    words = [cell.word for cell in cells if cell.column == "mean"]
+    assert words.count(DIFFERENT) / len(words) == pytest.approx(2 * stats.t.sf(2.262 / np.sqrt(2), 9), abs=0.03)
+
+
+def line(row: int, values: np.ndarray) -> str:
+    found = statistics.mean(values)
+    return f"{row},{found.estimate},{found.low},{found.high},{found.n}\n"
 
 
 def test_rows_are_matched_by_what_they_are_about():

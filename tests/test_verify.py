@@ -116,8 +116,8 @@ def test_folder_against_folder(project, capsys):
     write(project, "other/verdicts.csv", VERDICTS.replace(",1,", ",1.1,"))
     write(project, "other/tables/grid.csv", VERDICTS.replace("claim,", "row,"))
     assert verify.main(["--against", "other"]) == 0
-    assert "AGREES: 11 cells are the same, 1 within 0.5 standard errors" in capsys.readouterr().out
-    assert verify.main(["--against", "other", "--tolerance", "0.4"]) == 1
+    assert "AGREES: 11 cells are the same, 1 within 1 half widths of an interval" in capsys.readouterr().out
+    assert verify.main(["--against", "other", "--tolerance", "0.1"]) == 1
     (project / "other/tables/grid.csv").unlink()
     assert verify.main(["--against", "other"]) == 1
     assert "'mlp' -> missing" not in (said := capsys.readouterr().out) and "-> missing" in said

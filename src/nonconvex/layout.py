@@ -23,7 +23,7 @@ FLATNESS = {
     "keskar_sharpness": "Keskar sharpness",
 }
 CLAIM_COLUMNS = (
-    "Row", "Claim", "Test bed", "Effect $d$", "Margin $\\delta$", "n", "Verdict", "Gates failed", "Notebook"
+    "Id", "Claim", "Test bed", "Effect $d$", "Margin $\\delta$", "n", "Verdict", "Gates failed", "Notebook"
 )  # fmt: skip
 RULE = (
     "The effect is signed so that positive is the text's direction, with its 95 % interval $[l, u]$ over n "
@@ -122,10 +122,9 @@ def _claims_block(judged: pd.DataFrame) -> Block:
 
 def _claim_cells(claim: Cells) -> list[str]:
     """One sub-claim as CLAIM_COLUMNS."""
-    row = next(row for row in SOURCE_TABLES[claim["table"]].rows if row.key == claim["row"])
     primary = "" if claim["primary"] == "yes" else " (secondary)"
     return [
-        row.label,
+        claim["claim"],
         f"{claim['statement']}{primary}",
         claim["bed"],
         _measured(claim, "estimate"),

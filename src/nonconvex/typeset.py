@@ -5,7 +5,7 @@ hand.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,25 +20,52 @@ RESTORED = "†"  # behind a formula that the source text lost and we put back
 QUANTITY = re.compile(r"(.*?)_?(mean|low|high|p|n)")
 MATH = re.compile(r"(\$[^$]*\$)")
 NUMBER = re.compile(rf"[-\d]|{UNMEASURED}|{NOTHING}|diverged|baseline")
-LONG = 30  # characters from which a column is set as a paragraph
-SPECIAL = {character: rf"\{character}" for character in "&%#_{}$"} | {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", RESTORED: r"\textsuperscript{\dag}",
+ROWS, CHARACTERS = 40, 60  # in a block, and in its longest cell, up to which it is one float; others run over pages
+LINE = 145  # characters across a landscape page
+UNBROKEN = 8  # characters up to which a cell stays on one line
+ENCODED = 0x17F  # the last character that LaTeX's T1 fonts have
+MATHEMATICAL = {
+    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\varepsilon", "η": r"\eta", "θ": r"\theta",
+    "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "π": r"\pi", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau",
+    "φ": r"\varphi", "ω": r"\omega", "Δ": r"\Delta", "Σ": r"\Sigma", "≤": r"\leq", "≥": r"\geq", "≈": r"\approx",
+    "→": r"\to", "√": r"\surd", "∞": r"\infty", "−": "-",
 }  # fmt: skip
+SPECIAL = {character: rf"\{character}" for character in "&%#{}$"} | {
+    "_": r"\_\allowbreak ", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", RESTORED: r"\textsuperscript{\dag}",
+} | {character: f"${command}$" for character, command in MATHEMATICAL.items()}  # fmt: skip
 FLOAT = r"""\begin{table*}[htbp]
 \centering\footnotesize\setlength{\tabcolsep}{3pt}
-\caption{%s}
-\label{tab:%s}
-\begin{adjustbox}{max width=\linewidth}
-\begin{tabular}{@{}%s@{}}
+\caption{%(caption)s}
+\label{tab:%(label)s}
+\begin{adjustbox}{max width=\linewidth, max totalheight=0.7\textheight}
+\begin{tabular}{@{}%(alignment)s@{}}
 \toprule
-%s
+%(head)s
 \midrule
-%s
+%(body)s
 \bottomrule
 \end{tabular}
 \end{adjustbox}
 \end{table*}"""
+PAGES = r"""\begin{landscape}
+\scriptsize\setlength{\tabcolsep}{3pt}\setlength{\LTcapwidth}{\linewidth}
+\begin{longtable}{@{}%(alignment)s@{}}
+\caption{%(caption)s}
+\label{tab:%(label)s}\\
+\toprule
+%(head)s
+\midrule
+\endfirsthead
+\toprule
+%(head)s
+\midrule
+\endhead
+\bottomrule
+\endfoot
+%(body)s
+\end{longtable}
+\end{landscape}"""
 
 
 @dataclass(frozen=True)
@@ -88,15 +115,26 @@ def escaped(text: str) -> str:
 
 
 def latex(document: Document) -> str:
-    """One `table*` per block (packages adjustbox, amsmath, booktabs); the notes end the last caption."""
-    floats = []
+    """One `table*` per block, or landscape pages where it is long; the notes end the last caption.
+
+    Packages: adjustbox, amsmath, array, booktabs, longtable, pdflscape, and fontenc with T1. ValueError for a character
+    that its fonts do not have.
+    """
+    parts = []
     for block in document.blocks:
         notes = document.notes if block is document.blocks[-1] else ()
         caption = " ".join([f"{document.title}: {block.caption}.", *notes])
         head, *body = (" & ".join(map(_latex_cell, line)) + r" \\" for line in [block.columns, *block.rows])
-        label, alignment = f"{document.name}-{block.name}", _alignment(block)
-        floats.append(FLOAT % (_latex_cell(caption), label, alignment, head, "\n".join(body)))
-    return "\n\n".join(floats) + "\n"
+        floats = len(block.rows) <= ROWS and max(len(cell) for row in block.rows for cell in row) <= CHARACTERS
+        filled = {
+            "caption": _latex_cell(caption),
+            "label": f"{document.name}-{block.name}",
+            "alignment": _alignment(block) if floats else _paragraphs(block),
+            "head": head,
+            "body": "\n".join(body),
+        }
+        parts.append((FLOAT if floats else PAGES) % filled)
+    return "\n\n".join(parts) + "\n"
 
 
 def write(path: Callable[[str, str], Path], frame: pd.DataFrame, document: Document) -> None:
@@ -179,16 +217,38 @@ def _outside_math(text: str, change: Callable[[str], str]) -> str:
 
 
 def _latex_text(text: str) -> str:
+    if strange := [c for c in text if ord(c) > ENCODED and c not in SPECIAL]:
+        raise ValueError(f"{strange[0]!r} found in {text!r}; allowed beyond Latin: {' '.join(MATHEMATICAL)} {RESTORED}")
     escaped = "".join(SPECIAL.get(character, character) for character in text)
     quoted = re.sub(r'"([^"]*)"', r"``\1''", escaped)
     return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", quoted)
 
 
 def _alignment(block: Block) -> str:
-    """Right for numbers, a paragraph for sentences, left for the rest."""
-    columns = list(zip(*block.rows, strict=True))
-    widths = [max(len(MATH.sub("formulas", cell)) for cell in column) for column in columns]
-    share = min(0.18, 0.7 / max(sum(width > LONG for width in widths), 1))
-    letters = ["l" if width <= LONG else rf"p{{{share:.2f}\linewidth}}" for width in widths]
-    numeric = [all(NUMBER.match(cell) for cell in column) for column in columns]
-    return "".join("r" if is_number else letter for is_number, letter in zip(numeric, letters, strict=True))
+    """Right for numbers, left for the rest."""
+    return "".join("r" if all(map(NUMBER.match, cells)) else "l" for _, *cells in _columns(block))
+
+
+def _columns(block: Block) -> Iterator[tuple[str, ...]]:
+    """Its columns with their heads."""
+    return zip(block.columns, *block.rows, strict=True)
+
+
+def _paragraphs(block: Block) -> str:
+    """Ragged columns over the whole line: each as wide as its longest word, and what is left by the length of cells."""
+    columns = [[MATH.sub(_spelt, cell) for cell in column] for column in _columns(block)]
+    words = [2 + max(map(_longest_word, column)) for column in columns]
+    sizes = [sum(map(len, column)) for column in columns]
+    left = max(LINE - sum(words), 0)
+    widths = [word + left * size / sum(sizes) for word, size in zip(words, sizes, strict=True)]
+    column = r">{\raggedright\arraybackslash}p{\dimexpr%.3f\linewidth-2\tabcolsep}"
+    return "".join(column % (width / sum(widths)) for width in widths)
+
+
+def _spelt(formula: re.Match[str]) -> str:
+    """About as long as the formula is when it is set, with spaces where TeX may break it."""
+    return re.sub(r"(?<![-+=]) (?![-+=])", "", re.sub(r"[${}^_\\]", "", formula[0]))
+
+
+def _longest_word(cell: str) -> int:
+    return len(cell) if len(cell) <= UNBROKEN else max(map(len, re.split(r"[\s_]", cell)))

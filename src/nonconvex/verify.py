@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nonconvex import committed
-from nonconvex.compare import AGREES, DIFFERENT, IDENTICAL, TOLERANCE, WORDS, Cell, ComparisonError, compare, flips
+from nonconvex.compare import AGREES, DIFFERENT, IDENTICAL, TOLERANCE, WORDS, Cell, ComparisonError, compare, flips, rms
 
 RESULTS = Path("results", "cpu")
 SCRATCH = Path(".verify")
@@ -48,7 +48,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("stages", nargs="*", help="stages of dvc.yaml to run, with all that depends on them")
     parser.add_argument("--here", action="store_true", help="run in place instead of in a copy")
     parser.add_argument("--against", type=Path, help="compare with these results (a folder like results/cpu)")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help=f"in standard errors ({TOLERANCE})")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help=f"in half widths ({TOLERANCE:g})")
     options = parser.parse_args(arguments)
     if options.against and (options.here or options.stages):
         parser.error("--against runs nothing: neither --here nor stages are allowed beside it")
@@ -132,7 +132,7 @@ def outcome(cells: Sequence[Cell], tolerance: float) -> str:
     same = f"{words[IDENTICAL]} cells are the same"
     if not words[AGREES]:
         return f"{IDENTICAL}: {same}; no verdict flipped."
-    return f"{AGREES}: {same}, {words[AGREES]} within {tolerance:g} standard errors; no verdict flipped."
+    return f"{AGREES}: {same}, {words[AGREES]} within {tolerance:g} half widths of an interval; no verdict flipped."
 
 
 def _place(cell: Cell) -> str:
@@ -145,12 +145,15 @@ def _side(text: str | None) -> str:
 
 
 def _counts(cells: Sequence[Cell]) -> Table:
-    view = Table(Column("table", no_wrap=True), *(word.lower() for word in WORDS), "flipped", "furthest, SE", box=None)
+    """Distances are in standard errors; the root mean square is over the estimates."""
+    words = (word.lower() for word in WORDS)
+    view = Table(Column("table", no_wrap=True), *words, "flipped", "furthest", "rms", box=None)
     for name in dict.fromkeys(cell.table for cell in cells):
         of_table = [cell for cell in cells if cell.table == name]
-        words = Counter(cell.word for cell in of_table)
+        counts = Counter(cell.word for cell in of_table)
         furthest = max((cell.apart for cell in of_table if cell.apart is not None), default=0.0)
-        view.add_row(name, *(str(words[word]) for word in WORDS), str(len(flips(of_table))), f"{furthest:.2g}")
+        flipped, distances = len(flips(of_table)), (f"{furthest:.2g}", f"{rms(of_table):.2g}")
+        view.add_row(name, *(str(counts[word]) for word in WORDS), str(flipped), *distances)
     return view
 
 
