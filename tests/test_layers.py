@@ -23,8 +23,8 @@ ROWS = {
     "parts": "data losses models optimizers schedules strategies",
     "loop": "beds check checkpoints evaluation train",
     "measure": "measure",
-    "experiment": "connection experiment studies",
-    "reading": "arms claims contrasts judging layout provenance readme report source_tables statistics "
+    "experiment": "connection experiment references studies",
+    "reading": "agreement arms claims contrasts judging layout provenance readme report source_tables statistics "
     "summaries tables typeset",
     "drawing": "drawings figures panels style",
     "tools": "archive committed compare lanes notebook stable verify",
@@ -43,6 +43,7 @@ MIXED = ("foundation", "reading", "drawing", "tools")  # rows whose families may
 ALLOWED = {
     ("strategies", "schedules"),  # warm-up and restarts wrap a schedule
     ("checkpoints", "train"),  # they run the loop and keep its states
+    ("references", "studies"),  # they train and follow cohorts in the same way
 }
 ROW = {family: row for row, families in ROWS.items() for family in families.split()}
 
@@ -122,10 +123,11 @@ def profiles() -> list[Path]:
 
 
 def stages_of(profile: Path) -> dict[str, dict]:
-    """The stages of dvc.yaml under a profile's settings, with every template filled in."""
+    """The stages of dvc.yaml, and those that a profile alone has, under its settings with every template filled in."""
     settings = yaml.safe_load((profile / "params.yaml").read_text())
-    stages = {}
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    written, own, stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"], profile / "validate.yaml", {}
+    written |= yaml.safe_load(own.read_text()) if own.is_file() else {}
+    for name, stage in written.items():
         for key, values in expanded(stage, settings):
             body = stage.get("do", stage)
             stages[f"{name}@{key}" if key else name] = filled(body, {**settings, **values})

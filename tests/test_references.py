@@ -1,84 +1,122 @@
-"""The bibliography names every paper that the claims, the text's cells and the README name, and no other."""
+"""Held against published numbers: the recipes are the published ones, and the comparison can fail."""
 
-import re
-from pathlib import Path
+import math
 
+import numpy as np
+import pandas as pd
 import pytest
+import tiny_gpu
+import torch
 
-from nonconvex.claims import read
-from nonconvex.source_tables import SOURCE_TABLES
-
-ROOT = Path(__file__).resolve().parents[1]
-BIBLIOGRAPHY = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
-ENTRY = re.compile(r"@(\w+)\{(\w+),\n((?:  [\w-]+ = \{.*\},\n)+)\}\n")
-FIELD = re.compile(r"  ([\w-]+) = \{(.*)\},\n")
-YEAR = re.compile(r"\b(?:1[89]|20)\d\d\b")
-VENUE = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished", "techreport": "institution"}
-SOURCES = sorted({claim.source for claim in read(ROOT / "claims.yaml").claims})
-CELLS = [cell for table in SOURCE_TABLES.values() for row in table.rows for cell in row.cells]
-SHORT = re.compile(r"\[(\w+) (\d{4})\]")  # a paper in a cell of the text
-
-ENTRIES = {key: {"type": kind, **dict(FIELD.findall(body))} for kind, key, body in ENTRY.findall(BIBLIOGRAPHY)}
-NAMES = {name: key for key, entry in ENTRIES.items() for name in entry["cited-as"].split("; ")}
+from nonconvex import agreement, beds, checkpoints, config
+from nonconvex.data.splits import Arrays
+from nonconvex.references import edge, resnet
+from nonconvex.studies.training import factory
 
 
-def named(text: str) -> tuple[set[str], str]:
-    """(keys of the papers named in a text, the text without their names)."""
-    found = set()
-    for name in sorted(NAMES, key=len, reverse=True):
-        text, count = re.subn(rf"(?<!\w){re.escape(name)}(?!\d)", "", text)
-        found |= {NAMES[name]} if count else set()
-    return found, text
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> config.Settings:
+    monkeypatch.setattr(beds, "_dataset", tiny_gpu.dataset)
+    return tiny_gpu.settings(tmp_path)
 
 
-def test_the_file_holds_entries_and_comments_and_nothing_else():
-    rest = ENTRY.sub("", BIBLIOGRAPHY)
-    assert not [line for line in rest.splitlines() if line and not line.startswith("%")]
-    assert len(ENTRIES) == len(ENTRY.findall(BIBLIOGRAPHY)), "two entries have one key"
-    assert len(NAMES) == sum(len(entry["cited-as"].split("; ")) for entry in ENTRIES.values()), "one name, two papers"
-    assert list(ENTRIES) == sorted(ENTRIES)
+def test_the_recipe_is_the_published_one():
+    """He et al. 2016, section 4.2: 64k iterations of 128, 0.1 divided by 10 at 32k and 48k, decay 1e-4."""
+    asked = config.read(tiny_gpu.GPU)
+    bed, recipe = asked.train["resnet"], resnet.recipe_of(asked.validation.resnet)
+    assert (bed.dataset, bed.architecture) == ("cifar10", {"dimensions": 2, "depth": 20, "width": 16})
+    assert (recipe.steps, recipe.batch_size, asked.validation.resnet.rate) == (64_000, 128, 0.1)
+    assert (recipe.optimizer.momentum, recipe.optimizer.weight_decay, recipe.optimizer.nesterov) == (0.9, 1e-4, False)
+    multiple = factory(recipe.schedule)(recipe.steps)
+    found = [multiple(step) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert len(asked.validation.resnet.seeds) == 5
+    assert (resnet.ACCURACY, resnet.TOLERANCE) == (0.912, 0.005)
 
 
-@pytest.mark.parametrize("key", ENTRIES)
-def test_an_entry_is_complete_and_says_what_was_checked(key):
-    entry = ENTRIES[key]
-    surname = entry["author"].split(" and ")[0].split(" ")[-1]
-    assert {"author", "title", "year", VENUE[entry["type"]]} <= entry.keys()
-    assert re.fullmatch(r"\d{4}", entry["year"]) and entry["year"] in key
-    assert re.sub(r"\\\w|\W", "", surname).lower() in key, "the key begins with the first author"
-    assert all(entry["year"] in name for name in entry["cited-as"].split("; "))
-    assert re.fullmatch(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}", entry.get("eprint", "0000.0000"))
-    checked = set(filter(None, entry.get("checked", "").split(", ")))
-    assert checked <= entry.keys() and bool(checked) != ("note" in entry)
-    for name, value in entry.items():
-        assert value.count("{") == value.count("}") and (value.isascii() or name == "cited-as"), name
+def test_the_edge_is_the_published_one():
+    asked = config.read(tiny_gpu.GPU).validation.edge
+    assert [2 / rate for rate in asked.rates] == [200, 100, 50]
+    assert (asked.widths, asked.examples, asked.accuracy) == ((200, 200), 5_000, 0.99)
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_source_names_papers_of_the_bibliography(source):
-    rest = named(source)[1]
-    assert not YEAR.search(rest) and "et al." not in rest, f"{rest!r} names a paper that references.bib does not have"
+def test_reference_runs_end_scored_and_resumed_alike(settings, tmp_path, monkeypatch):
+    """Training images that are augmented when scored, a seed that is another's, a checkpoint that changes the end."""
+    found = resnet.observe(settings)
+    assert [(run.seed, run.steps, run.diverged_step) for run in found] == [(0, 12, None), (1, 12, None)]
+    assert len({run.test_loss for run in found}) == 2 and all(0 <= run.test_error <= 1 for run in found)
+    assert all(run.train_loss < math.log(10) for run in found)  # it learns something
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+    assert resnet.observe(settings, tmp_path / "kept") == found
+    monkeypatch.setattr("nonconvex.checkpoints.train", lambda cohort, state: iter(()))  # nothing is left to train
+    assert resnet.observe(settings, tmp_path / "kept") == found
 
 
-def test_every_paper_in_a_cell_is_one_entry():
-    found = {match for cell in CELLS for match in SHORT.findall(cell)}
-    assert len(found) > 10
-    for surname, year in found:
-        assert len(by_first_author(surname, year)) == 1, (surname, year)
+def test_a_diverged_reference_run_has_no_scores(settings):
+    recipe = settings.validation.resnet.model_copy(update={"rate": 1e30})
+    validation = settings.validation.model_copy(update={"resnet": recipe})
+    runs = resnet.observe(settings.model_copy(update={"validation": validation}))
+    assert all(run.diverged_step is not None and run.test_error is None for run in runs)
 
 
-def by_first_author(surname: str, year: str) -> list[str]:
-    """Keys of the entries that are cited under a surname and a year, whatever stands between them."""
-    return [key for name, key in NAMES.items() if re.fullmatch(rf"{surname}\b.*{year}", name)]
+def test_the_edge_bed_has_the_first_examples_standardised_per_input(settings):
+    """Channels' moments, evenly spaced examples, or moments of the few examples alone."""
+    bed = edge.edge_bed(settings, settings.validation.edge)
+    images = tiny_gpu.images()
+    every = torch.cat([images.train.x, images.validation.x]).flatten(1).double().numpy()
+    expected = (every[:40] - every.mean(0)) / every.std(0)
+    assert isinstance(bed.data.train, Arrays)
+    np.testing.assert_allclose(bed.data.train.x.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(bed.data.train.y, images.train.y[:40])
+    network = bed.build()
+    assert [layer.out_features for layer in network.hidden] == [8, 8] and not network.skip
+    assert (bed.training.loss, bed.training.precision) == ("squared_error", "float32")
 
 
-def test_every_entry_is_named_somewhere():
-    used = named(" ".join([*SOURCES, (ROOT / "README.md").read_text(encoding="utf-8")]))[0]
-    used |= {key for cell in CELLS for match in SHORT.findall(cell) for key in by_first_author(*match)}
-    assert sorted(ENTRIES.keys() - used) == []
+def test_an_input_that_never_varies_is_left_centred():
+    mean, deviation = edge.moments(torch.tensor([[[3, 0]], [[3, 8]]], dtype=torch.uint8))
+    assert mean.tolist() == [3, 4] and deviation.tolist() == [1, 4]
 
 
-def test_an_unknown_paper_is_noticed():
-    assert named("Du et al. 2019; the text") == ({"du2019gradient"}, "; the text")
-    assert YEAR.search(named("Du et al. 2018")[1]) and YEAR.search(named("Adu & Le 1999")[1])
-    assert named("Liu, Papailiopoulos & Achlioptas 2020; Liu et al. 2020")[0] == {"liu2020bad", "liu2020variance"}
+def test_points_along_the_edge(settings):
+    points = edge.observe(settings)
+    assert {(point.rate, point.seed) for point in points} == {(r, s) for r in (0.02, 0.04) for s in (0, 1)}
+    assert [point.step for point in points[:5]] == [0, 5, 10, 15, 20]
+    assert points[-1].train_loss < points[-5].train_loss and all(point.sharpness > 0 for point in points)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "verdict"),
+    [
+        ([0.911, 0.912, 0.913], 3, "reproduced"),
+        ([0.911, 0.912, 0.913], 4, "undecided"),  # one diverged
+        ([0.890, 0.891, 0.892], 3, "not reproduced"),
+        ([0.930, 0.931, 0.932], 3, "not reproduced"),
+        ([0.900, 0.912, 0.924], 3, "undecided"),
+        ([0.912], 1, "undecided"),  # no interval
+        ([], 3, "undecided"),
+    ],
+)
+def test_agreement(values, wanted, verdict):
+    found = agreement.held_against(values, 0.907, 0.917, wanted)
+    assert (found.verdict, found.n) == (verdict, len(values))
+
+
+def test_the_edge_is_read_between_its_first_crossing_and_the_accuracy():
+    """Readings before the edge or after the end of the published run, or of another rate's threshold."""
+    rows = [(0.1, 0, 10 * i, sharp, error) for i, (sharp, error) in enumerate(LIVES)]
+    rows += [(0.1, 1, 10 * i, 5.0, 0.5) for i in range(3)]  # never at the edge
+    frame = pd.DataFrame(rows, columns=["rate", "seed", "step", "sharpness", "train_error"])
+    found = agreement.at_the_edge(frame, 0.99).set_index("seed")
+    assert found.ratio[0] == pytest.approx((1.05 + 0.95 + 1.0) / 3) and found.readings[0] == 3
+    assert bool(found.reached[0]) and not bool(found.reached[1]) and pd.isna(found.ratio[1])
+
+
+LIVES = [(10, 0.9), (18, 0.5), (21, 0.3), (19, 0.2), (20, 0.05), (40, 0.01), (60, 0.02)]
+
+
+def test_images_and_network_of_the_references_must_be_there(tmp_path):
+    path = tiny_gpu.written(tmp_path)
+    path.write_text(path.read_text().replace("dataset: cifar10", "dataset: mnist1d"))
+    with pytest.raises(config.ConfigError, match=r"needs a train\.resnet on cifar10 and a train\.mlp, found"):
+        config.read(path)

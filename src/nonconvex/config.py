@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from nonconvex.axes import LARGEST, Axis, Count, Positive, Seeds, Share, parsed, refuse_repeats
 from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
 from nonconvex.study_settings.base import Study
+from nonconvex.study_settings.references import Validation
 
 ModelName = Literal["resnet", "transformer", "mlp", "cnn"]
 ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "one_cycle", "inverse_sqrt", "linear"]
@@ -215,6 +216,7 @@ class Settings(Axis):
     strategies: Strategies
     schedules: Schedules
     lessons: Study  # replicates of notebooks/common_mistakes.ipynb
+    validation: Validation | None = None
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -222,6 +224,9 @@ class Settings(Axis):
         for section in ("train", "measure", "connectivity"):
             if missing := set(self.grid.models) - set(getattr(self, section)):
                 raise ValueError(f"{section} has no section for {', '.join(sorted(missing))}, which grid.models names")
+        datasets = {name: bed.dataset for name, bed in self.train.items()}
+        if self.validation and (datasets.get("resnet") != "cifar10" or "mlp" not in datasets):
+            raise ValueError(f"validation needs a train.resnet on cifar10 and a train.mlp, found {datasets}")
         return self
 
     @property

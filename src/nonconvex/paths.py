@@ -84,6 +84,10 @@ class Results:
         """The files of a kind (effects, gates or findings) that exist, by name."""
         return sorted((self.folder / kind).glob("*.csv"))
 
+    def validation(self, name: str) -> Path:
+        """Records of runs that are held against published ones."""
+        return self.folder / "validation" / f"{name}.csv"
+
     def tables(self, name: str, suffix: str) -> Path:
         """`suffix` is csv, md or tex."""
         return self.folder / "tables" / f"{name}.{suffix}"
