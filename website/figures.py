@@ -21,6 +21,10 @@ class Figure:
     alt: str
     notebook: str = ""
 
+    @property
+    def heading(self) -> str:
+        return self.name.removeprefix("figures/").replace("/", ": ").replace("_", " ").capitalize()
+
 
 def committed(site: Site) -> list[Figure]:
     """Every figure of the results, by name."""
@@ -39,7 +43,7 @@ def of_row(site: Site, row: Row, books: Sequence[str]) -> Figure | None:
 def _committed(site: Site, path: Path) -> Figure:
     name = path.relative_to(site.files.folder / "figures").with_suffix("").as_posix()
     said = path.with_suffix(".md")
-    caption = said.read_text(encoding="utf-8").strip() if said.is_file() else name.replace("_", " ").capitalize()
+    caption = said.read_text(encoding="utf-8").strip() if said.is_file() else ""
     book = name.partition("/")[0] if name.partition("/")[0] in site.notebooks else ""
     return Figure(name, site.include(path.relative_to(site.root)), caption, _words(name), book)
 

@@ -148,7 +148,7 @@ def _templates() -> jinja2.Environment:
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"plain": plain, "number": typeset.number}
     made.globals |= {"SYMBOLS": SYMBOLS, "WORDS": WORDS, "RESTORED": typeset.RESTORED}
-    made.globals |= {"overall": claims.overall, "tally": tally}
+    made.globals |= {"overall": claims.overall, "tally": tally, "label": _label}
     return made
 
 
