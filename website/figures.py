@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -48,6 +49,7 @@ def _committed(site: Site, path: Path) -> Figure:
     return Figure(name, site.include(path.relative_to(site.root)), caption, _words(name), book)
 
 
+@cache
 def _first(site: Site, book: str) -> Figure | None:
     """The first figure of an executed notebook, under the heading that it stands below."""
     heading = ""

@@ -39,6 +39,9 @@ class Links:
 
     def _link(self, match: re.Match, folder: str) -> str:
         image, words, target = match.groups()
+        words = LINK.sub(lambda inner: self._link(inner, folder), words)
+        if words.startswith("!["):
+            return words  # an image that is a link: here it enlarges instead, and its caption links as well
         if ELSEWHERE.match(target):
             return match[0]
         path, mark, anchor = target.partition("#")

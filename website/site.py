@@ -3,7 +3,7 @@
 import re
 import shutil
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from nonconvex import claims
@@ -17,7 +17,7 @@ PROFILE = "cpu"
 SINGLE = ("README.md", "CONTRIBUTING.md", "results/conformance.md")  # documents besides those in docs/
 
 
-@dataclass
+@dataclass(eq=False)
 class Site:
     """Everything that the pages are made of, and where they are written."""
 
@@ -86,6 +86,7 @@ class Site:
             pages[self._result(folder)] = f"/{page}.md"
         return Links(self.root, pages, frozenset(one.claim.name for one in self.evidence), self.include)
 
+    @cache  # noqa: B019 - a site lives as long as the program
     def include(self, path: Path) -> str:
         """Copy a file of the repository into the site; its address there."""
         target = self.into / "files" / path
