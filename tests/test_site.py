@@ -173,6 +173,7 @@ def test_a_claim_without_replicates_has_no_strip(found):
     [
         ("see [it](results/a.md#part)", "see [it](/a.md#part)"),
         ("a [folder](docs)", "a folder"),
+        ("[a page](CONTRIBUTORS.md) that is [missing](README.md)", "a page that is missing"),
         ("[x](https://example.org/a)", "[x](https://example.org/a)"),
         ("[below](#here)", "[below](#here)"),
         ("![f](pyproject.toml)", "![f](/files/pyproject.toml)"),

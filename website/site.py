@@ -81,6 +81,7 @@ class Site:
         pages = {path: f"/{page}.md" for path, page in self.documents.items()}
         pages |= {self._result(f"tables/{name}.md"): f"/tables/{name}.md" for name in SOURCE_TABLES}
         pages |= {self._result(f"notebooks/{name}.ipynb"): f"/notebooks/{name}.ipynb" for name in self.notebooks}
+        pages |= {f"notebooks/{name}.ipynb": f"/notebooks/{name}.ipynb" for name in self.notebooks}
         pages |= {self._result(name): "/claims/index.md" for name in ("verdicts.md", "verdicts.csv")}
         for folder, page in (("tables", "tables/index"), ("notebooks", "notebooks/index"), ("figures", "figures")):
             pages[self._result(folder)] = f"/{page}.md"
