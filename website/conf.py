@@ -31,6 +31,7 @@ html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_copyright = False
 html_show_search_summary = False  # it would fetch every page that it lists, which a browser forbids for local files
 html_last_updated_fmt = None
 html_permalinks_icon = "#"

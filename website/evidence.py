@@ -42,7 +42,7 @@ class Evidence:
 
     @property
     def effect(self) -> str:
-        return measured(self.verdict)
+        return measured(self.verdict.estimate, self.verdict.low, self.verdict.high, self.verdict.n)
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def gathered(files: Results, ledger: Ledger) -> list[Evidence]:
     return found
 
 
-def measured(found: Verdict) -> str:
-    """The effect with its interval in words that the tables use too."""
-    return typeset.interval(found.estimate, found.low, found.high, found.n) if found.n else typeset.NOTHING
+def measured(estimate: float | None, low: float | None, high: float | None, n: int) -> str:
+    """A number with its interval, in the words of the tables."""
+    return typeset.interval(estimate, low, high, n) if n else typeset.NOTHING
 
 
 def allowed(gate: Gate) -> str:
@@ -120,7 +120,7 @@ def _gate_rows(ledger: Ledger, claim: Claim, verdict: Verdict, roles: Mapping, v
 
 def _interval(values: Mapping[int, float]) -> str:
     found = statistics.mean(list(values.values()))
-    return f"{typeset.interval(found.estimate, found.low, found.high, found.n or None)} (n = {found.n})"
+    return f"{measured(found.estimate, found.low, found.high, found.n)} (n = {found.n})"
 
 
 def _control(name: str, values: Mapping[int, float]) -> dict[str, Any]:

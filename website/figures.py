@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,10 @@ class Figure:
     caption: str
     alt: str
     notebook: str = ""
+
+    @property
+    def heading(self) -> str:
+        return self.name.removeprefix("figures/").replace("/", ": ").replace("_", " ").capitalize()
 
 
 def committed(site: Site) -> list[Figure]:
@@ -39,11 +44,12 @@ def of_row(site: Site, row: Row, books: Sequence[str]) -> Figure | None:
 def _committed(site: Site, path: Path) -> Figure:
     name = path.relative_to(site.files.folder / "figures").with_suffix("").as_posix()
     said = path.with_suffix(".md")
-    caption = said.read_text(encoding="utf-8").strip() if said.is_file() else name.replace("_", " ").capitalize()
+    caption = said.read_text(encoding="utf-8").strip() if said.is_file() else ""
     book = name.partition("/")[0] if name.partition("/")[0] in site.notebooks else ""
     return Figure(name, site.include(path.relative_to(site.root)), caption, _words(name), book)
 
 
+@cache
 def _first(site: Site, book: str) -> Figure | None:
     """The first figure of an executed notebook, under the heading that it stands below."""
     heading = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 FENCE = re.compile(r"^(```|~~~).*?^\1`*~*\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
 CODE = re.compile(r"(?<![\[`])`([\w.]+)`(?![`\]])")
+SOURCES = (".md", ".ipynb")  # what Sphinx would take for a page
 ELSEWHERE = re.compile(r"[a-z]+:|#")
 
 
@@ -39,15 +40,18 @@ class Links:
 
     def _link(self, match: re.Match, folder: str) -> str:
         image, words, target = match.groups()
+        words = LINK.sub(lambda inner: self._link(inner, folder), words)
+        if words.startswith("!["):
+            return words  # an image that is a link: here it enlarges instead, and its caption links as well
         if ELSEWHERE.match(target):
             return match[0]
         path, mark, anchor = target.partition("#")
         path = posixpath.normpath(posixpath.join(folder, path))
         if path in self.pages:
             return f"{image}[{words}]({self.pages[path]}{mark}{anchor})"
-        if (self.root / path).is_file():
+        if (self.root / path).is_file() and not path.endswith(SOURCES):
             return f"{image}[{words}]({self.include(Path(path))})"
-        return words  # a folder, or a file that is not there yet: GitHub shows it, a site has no page for it
+        return words  # a folder, or a page that this site does not have
 
     def _named(self, match: re.Match) -> str:
         return f"[{match[0]}](/claims/{match[1]}.md)" if match[1] in self.claims else match[0]

@@ -33,10 +33,8 @@ def dressed(path: Path, preface: str) -> NotebookNode:
 
 def groups(names: Iterable[str], readings: Mapping[str, Reading]) -> list[tuple[str, str, list[str]]]:
     """(title, what they are, names) of the three kinds of notebooks."""
-    names = list(names)
-    kinds = [
-        [name for name in names if name in readings],
-        [name for name in names if name.startswith("study-")],
-        [name for name in names if name not in readings and not name.startswith("study-")],
-    ]
+    studies = list(dict.fromkeys(study for reading in readings.values() for study in reading.studies))
+    there, told = list(names), {*readings, *studies}
+    kinds = [[name for name in kind if name in there] for kind in (readings, studies)]
+    kinds.append([name for name in there if name not in told])
     return [(*said, found) for said, found in zip(GROUPS, kinds, strict=True) if found]

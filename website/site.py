@@ -3,7 +3,7 @@
 import re
 import shutil
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from nonconvex import claims
@@ -17,7 +17,7 @@ PROFILE = "cpu"
 SINGLE = ("README.md", "CONTRIBUTING.md", "results/conformance.md")  # documents besides those in docs/
 
 
-@dataclass
+@dataclass(eq=False)
 class Site:
     """Everything that the pages are made of, and where they are written."""
 
@@ -81,11 +81,13 @@ class Site:
         pages = {path: f"/{page}.md" for path, page in self.documents.items()}
         pages |= {self._result(f"tables/{name}.md"): f"/tables/{name}.md" for name in SOURCE_TABLES}
         pages |= {self._result(f"notebooks/{name}.ipynb"): f"/notebooks/{name}.ipynb" for name in self.notebooks}
+        pages |= {f"notebooks/{name}.ipynb": f"/notebooks/{name}.ipynb" for name in self.notebooks}
         pages |= {self._result(name): "/claims/index.md" for name in ("verdicts.md", "verdicts.csv")}
         for folder, page in (("tables", "tables/index"), ("notebooks", "notebooks/index"), ("figures", "figures")):
             pages[self._result(folder)] = f"/{page}.md"
         return Links(self.root, pages, frozenset(one.claim.name for one in self.evidence), self.include)
 
+    @cache  # noqa: B019 - a site lives as long as the program
     def include(self, path: Path) -> str:
         """Copy a file of the repository into the site; its address there."""
         target = self.into / "files" / path

@@ -10,6 +10,7 @@ from website.evidence import Evidence
 
 WIDTH, LEFT, RIGHT = 420, 8, 8  # of the drawing, in its own units
 TOP, LANE, AXIS = 18, 46, 36
+LABEL = 12  # what half a label of the axis needs
 LABELS = {"claim": "effect d", "same_arm": "control: same arm", "shuffled_labels": "control: shuffled labels"}
 
 
@@ -51,8 +52,8 @@ def strip(evidence: Evidence) -> Strip | None:
     margins = (-margin, margin) if evidence.claim.kind == "equivalence" else (margin,)
     origin, scale = _scale([0.0, *margins, *_extent(roles)])
     lanes = [_lane(n, role, roles[role], origin, scale) for n, role in enumerate(r for r in LABELS if r in roles)]
-    low, high = (LEFT - origin) / scale, (WIDTH - RIGHT - origin) / scale
-    ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
+    low, high, room = (LEFT - origin) / scale, (WIDTH - RIGHT - origin) / scale, LABEL / scale
+    ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low + room <= t <= high - room]
     return Strip(
         TOP + LANE * len(lanes) + AXIS,
         origin,
