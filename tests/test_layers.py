@@ -182,7 +182,9 @@ def needed_by(stage: dict) -> set[str]:
     assert (python, minus_m) == ("python", "-m")
     if module == "nonconvex.notebook":
         assert first in stage["deps"], f"{first} is run but is no dependency"
-        found = reached(imported(code_of(ROOT / first)) | chosen_members(rest)) - covered_by_digest(stage)
+        found = reached(imported(code_of(ROOT / first)) | chosen_members(rest))
+        found = reached(found | {f"nonconvex.models.{constant(name, 'MODEL')}" for name in found if reference(name)})
+        found -= covered_by_digest(stage)
     elif module == "nonconvex.data.fingerprint":  # it loads by name, so any loader may be the one
         found = reached({name for name in modules() if name.startswith("nonconvex.data.")})
     else:
@@ -212,9 +214,18 @@ def models_of(study: str | None) -> tuple[str, ...]:
     """The constant MODELS of a study: its beds build them by name."""
     if study is None:
         return ()
-    tree = ast.parse(modules()[f"nonconvex.studies.{study}"].read_text())
-    (models,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and names_of(node) == ["MODELS"]]
-    return ast.literal_eval(models)
+    return constant(f"nonconvex.studies.{study}", "MODELS")
+
+
+def constant(module: str, name: str):
+    tree = ast.parse(modules()[module].read_text())
+    (value,) = [node.value for node in tree.body if isinstance(node, ast.Assign) and names_of(node) == [name]]
+    return ast.literal_eval(value)
+
+
+def reference(module: str) -> bool:
+    """Whether the module builds, by name, the model that its constant MODEL says."""
+    return module.startswith("nonconvex.references.")
 
 
 def covered_by_digest(stage: dict) -> set[str]:

@@ -20,7 +20,8 @@ from nonconvex.studies.training import Recipe, cohort, with_architecture, with_l
 from nonconvex.studies.trajectories import Probe, evenly, readings
 from nonconvex.study_settings.references import PublishedEdge
 
-MODEL, IMAGES = "mlp", "resnet"  # the network, and the bed whose images it sees
+MODEL = "mlp"
+IMAGES = "resnet"  # the bed whose images it sees
 LOW, HIGH = 0.9, 1.2  # of λ_max η / 2 at the edge: "at, or just above" 1 in the paper
 
 
