@@ -5,7 +5,8 @@
 # make archive    dist/nonconvex-<version>.zip: the committed state without its history, as for Zenodo
 # make check      do the committed results belong to the committed code and settings? (a second)
 # make smoke      the whole pipeline at toy size (four minutes)
-# make gpu        the GPU profile: larger models, downloaded data
+# make gpu        the GPU profile's grid, at the other axis's baseline: larger models, downloaded data (docs/gpu.md)
+# make gpu-cross, gpu-validate, gpu-studies  its whole grid, its published references, its studies
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
 # make site       the results as pages to read and search, in site/index.html (two minutes, needs no network afterwards)
 # make test-site  the tests of the site, with a browser if one is found
@@ -21,7 +22,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint torture
+.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint torture gpu-cross gpu-validate gpu-studies
 
 setup: .venv/.ok
 
@@ -52,10 +53,33 @@ check: .venv/.ok
 smoke: .venv/.ok
 	.venv/bin/python -m nonconvex.lanes profiles/smoke/dvc.yaml
 
-# The GPU profile keeps no dvc.yaml until it has been run, or `dvc status` would report its results as missing.
-gpu: .venv/.ok
-	cp dvc.yaml profiles/gpu/dvc.yaml
+# The GPU profiles keep no dvc.yaml until they are run, or `dvc status` would report their results as missing.
+profiles/%/dvc.yaml: dvc.yaml profiles/gpu/validate.yaml
+	cat $^ > $@
+
+# The grid and its tables. Claims wait for `make gpu-studies`: their folders are empty, and their verdicts say n = 0.
+gpu: .venv/.ok profiles/gpu/dvc.yaml
+	$(call grid,gpu)
+
+define grid
+.venv/bin/dvc repro profiles/$(1)/dvc.yaml:train profiles/$(1)/dvc.yaml:connectivity
+mkdir -p $(addprefix results/$(1)/,effects findings gates)
+.venv/bin/dvc repro --single-item $(foreach stage,verdicts tables figures,profiles/$(1)/dvc.yaml:$(stage))
+endef
+
+gpu-validate: .venv/.ok profiles/gpu/dvc.yaml
+	.venv/bin/dvc repro profiles/gpu/dvc.yaml:validate-edge profiles/gpu/dvc.yaml:validate-resnet
+
+gpu-studies: .venv/.ok profiles/gpu/dvc.yaml
 	.venv/bin/dvc repro profiles/gpu/dvc.yaml
+
+# The whole grid is a profile of its own, made from the other one.
+gpu-cross: .venv/.ok
+	mkdir -p profiles/gpu_cross
+	sed -e '/^profile:/s/gpu/gpu_cross/g' -e 's/^  cross: \[\]/  cross: [0, 1, 2]/' profiles/gpu/params.yaml \
+	  > profiles/gpu_cross/params.yaml
+	$(MAKE) profiles/gpu_cross/dvc.yaml
+	$(call grid,gpu_cross)
 
 # Each tool gets an environment of its own under .conformance/; none becomes a dependency.
 conformance: .venv/.ok

@@ -33,7 +33,8 @@ def forest(judged: pd.DataFrame) -> Figure:
     axes.set_xticks(ticks, map(str, ticks))
     equal = shown.kind.map({"contrast": "", "equivalence": "  ="})
     axes.set_yticks(range(len(shown)), shown.claim + equal, fontsize=7)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.2, 1.0), ncols=len(WORDS), fontsize=7)
+    if len(shown):
+        axes.legend(loc="lower center", bbox_to_anchor=(0.2, 1.0), ncols=len(WORDS), fontsize=7)
     return titled(figure, "Effects in units of their margins, 95 % intervals")
 
 
