@@ -1,10 +1,14 @@
 # make setup      a virtual environment in .venv with everything pinned (once; the other targets do it too)
 # make test       the test suite, as CI runs it
 # make reproduce  run the whole default profile again and hold its tables against the committed ones
+# make verify     run it again in a copy and compare, cell by cell; STAGES="study-sam tables" runs those and what follows
+# make archive    dist/nonconvex-<version>.zip: the committed state without its history, as for Zenodo
 # make check      do the committed results belong to the committed code and settings? (a second)
 # make smoke      the whole pipeline at toy size (four minutes)
 # make gpu        the GPU profile: larger models, downloaded data
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
+# make site       the results as pages to read and search, in site/index.html (two minutes, needs no network afterwards)
+# make test-site  the tests of the site, with a browser if one is found
 # make lint       style of code and notebooks
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
@@ -16,7 +20,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce check smoke gpu conformance lint
+.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint
 
 setup: .venv/.ok
 
@@ -31,8 +35,13 @@ test: .venv/.ok
 	.venv/bin/python -m pytest
 
 reproduce: .venv/.ok
-	.venv/bin/dvc repro --force
-	.venv/bin/python -m nonconvex.compare results/cpu/tables results/cpu/verdicts.csv
+	.venv/bin/python -m nonconvex.verify --here
+
+verify: .venv/.ok
+	.venv/bin/python -m nonconvex.verify $(STAGES)
+
+archive: .venv/.ok
+	.venv/bin/python -m nonconvex.archive
 
 check: .venv/.ok
 	@.venv/bin/dvc status --quiet dvc.yaml data/dvc.yaml \
@@ -51,6 +60,17 @@ gpu: .venv/.ok
 conformance: .venv/.ok
 	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m conformance.build
 
+.venv/.site: .venv/.ok
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) --editable '.[site,browser]'
+	touch $@
+
+site: .venv/.site
+	.venv/bin/python -m website
+	@echo "Open site/index.html."
+
+test-site: .venv/.site
+	.venv/bin/python -m pytest tests/test_site.py
+
 lint: .venv/.ok
 	.venv/bin/ruff check
-	.venv/bin/ruff format --check src tests benchmarks conformance
+	.venv/bin/ruff format --check src tests benchmarks conformance website

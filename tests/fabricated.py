@@ -42,7 +42,7 @@ def fabricate(files: Results, asked: Bag) -> None:
 
 
 def _stage(files: Results, asked: Bag, model: str, strategy: str, rng: np.random.Generator) -> None:
-    tuning = [_run(asked, model, strategy, m, rng) for m in plan.tuning_members(asked, model)]
+    tuning = [_run(asked, model, strategy, m, rng) for m in plan.tuning_members(asked, model, strategy)]
     chosen = plan.chosen_rates(tuning)
     members = plan.reported_members(asked, strategy, chosen)
     reported = [_run(asked, model, strategy, m, rng) for m in members]

@@ -150,7 +150,7 @@ def test_sub_claims_that_differ_are_mixed():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("claims:\n", "claims:\n  sam.equal_steps.resnet: {}\n", "sam.equal_steps.resnet more than once"),
+        ("claims:\n", "claims:\n  sam.equal_steps.resnet: {}\n", "key sam.equal_steps.resnet given twice"),
         ("pilots:", "pilot:", "['claims', 'gates', 'pilot'] found, the mappings pilots, gates, claims allowed"),
         ("low: 1", "", "gate rate_interior: no limit found"),
         ("claims:", "claims: [", "claims.yaml: "),

@@ -24,6 +24,7 @@ from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.optimizers import Sgd
 from nonconvex.studies import clipped_runs
 from nonconvex.studies import clipping as study
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import Recipe, trained
 from nonconvex.study_settings.clipping import ClippedBed, Clipping
 
@@ -219,7 +220,7 @@ class TestStudy:
         assert count(draw="other", rate=0.48) == how.edge_twins
         scored = {(c.arm, c.rate) for c in cells if study.tested(c, at)}
         assert scored == {("none", 0.12), ("median", 0.24), ("hard", 0.96), ("hard", 0.12)}
-        assert {c.start - c.seed for c in cells if c.draw == "other"} == {clipped_runs.OTHER}
+        assert {c.start - c.seed for c in cells if c.draw == "other"} == {OTHER}
 
     def test_no_clipping_has_as_many_trials_as_all_thresholds(self):
         part = SMOKE.strategies.clipping.beds["mlp"].model_copy(update={"steps": 2, "rates": (0.1, 0.2, 0.4)})

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 
 from nonconvex.data import fingerprint as module
@@ -61,3 +62,35 @@ def test_the_command_writes_the_digest_of_the_models_own_data_set(tmp_path, monk
     assert module.main(["resnet", str(destination), "--params", "params.yaml"]) == 0
     assert json.loads(destination.read_text()) == fingerprint(dataset())
     assert asked == [("mnist1d", None)]
+
+
+def fails(capsys, tmp_path) -> str:
+    """What the command says when it refuses; it must write nothing."""
+    assert module.main(["resnet", str(tmp_path / "out" / "resnet.json"), "--params", "params.yaml"]) == 1
+    assert not (tmp_path / "out").exists()
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_nan_in_the_data_is_named_before_anything_is_trained(tmp_path, monkeypatch, capsys, value):
+    whole = dataset()
+    whole.validation.x[[4, 7], 1] = value
+    monkeypatch.setattr(module, "load_dataset", lambda *_: whole)
+    expected = "error: toy, validation examples: NaN or infinity found in 2 of 12, the first number 4\n"
+    assert fails(capsys, tmp_path) == expected
+
+
+def test_a_target_that_is_no_class_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "load_dataset", lambda *_: replace(dataset(), classes=2))
+    assert "toy, train examples: targets 0 to 2 found; allowed: 0 to 1" in fails(capsys, tmp_path)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("x.npz is missing"), ConnectionError("no network")])
+def test_data_that_cannot_be_had_are_one_line(tmp_path, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, "load_dataset", fail)
+    assert fails(capsys, tmp_path) == f"error: {error}\n"

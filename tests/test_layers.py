@@ -19,15 +19,15 @@ SOURCES = ROOT / "src"
 
 # Rows of families (a family is a module or a package under nonconvex/), and the rows that each may import.
 ROWS = {
-    "foundation": "axes columns config observations paths plan progress records study_settings tensors",
+    "foundation": "axes cluster columns config observations paths plan progress records study_settings tensors",
     "parts": "data losses models optimizers schedules strategies",
-    "loop": "beds check evaluation train",
+    "loop": "beds check checkpoints evaluation train",
     "measure": "measure",
     "experiment": "connection experiment studies",
     "reading": "arms claims contrasts judging layout provenance readme report source_tables statistics "
     "summaries tables typeset",
     "drawing": "drawings figures panels style",
-    "tools": "compare lanes notebook stable",
+    "tools": "archive committed compare lanes notebook stable verify",
 }
 BELOW = {
     "foundation": (),
@@ -37,15 +37,18 @@ BELOW = {
     "experiment": ("foundation", "parts", "loop", "measure"),
     "reading": ("foundation",),
     "drawing": ("foundation", "reading"),
-    "tools": ("foundation",),
+    "tools": ("foundation", "reading"),
 }
 MIXED = ("foundation", "reading", "drawing", "tools")  # rows whose families may import one another
-ALLOWED = {("strategies", "schedules")}  # warm-up and restarts wrap a schedule
+ALLOWED = {
+    ("strategies", "schedules"),  # warm-up and restarts wrap a schedule
+    ("checkpoints", "train"),  # they run the loop and keep its states
+}
 ROW = {family: row for row, families in ROWS.items() for family in families.split()}
 
 # Modules that refuse, show, name or store numbers without making any; the settings' values are dependencies themselves
 # and tests/test_records.py holds the committed records against the code that reads and writes them.
-SILENT = ("axes", "check", "columns", "config", "observations", "paths", "progress", "records", "study_settings")
+SILENT = "axes check checkpoints cluster columns config observations paths progress records study_settings"
 REGISTRIES = {
     "model": "models",
     "strategy": "strategies",
@@ -182,7 +185,7 @@ def needed_by(stage: dict) -> set[str]:
         found = reached({name for name in modules() if name.startswith("nonconvex.data.")})
     else:
         found = reached({module})
-    return {name for name in found if family(name) not in SILENT and not only_says_what_it_is(name)}
+    return {name for name in found if family(name) not in SILENT.split() and not only_says_what_it_is(name)}
 
 
 def only_says_what_it_is(module: str) -> bool:

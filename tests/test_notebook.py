@@ -131,6 +131,7 @@ def test_the_kernel_inherits_one_thread_and_the_runner_keeps_its_environment(tmp
     before = dict(os.environ)
     with notebook._environment(tmp_path):
         assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["PYTHONHASHSEED"] == "0"
+        assert notebook.ALLOCATOR.items() <= os.environ.items()
     assert dict(os.environ) == before
 
 

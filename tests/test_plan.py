@@ -17,7 +17,7 @@ SETTINGS = Bag(
 
 
 def test_tuning_covers_the_grid_and_no_reported_seed():
-    members = tuning_members(SETTINGS, "resnet")
+    members = tuning_members(SETTINGS, "resnet", "sam")
     assert len(members) == len(set(members)) == 2 * 2 * 2
     assert {m.seed for m in members} == {8, 9} and {m.phase for m in members} == {"tuning"}
 
@@ -32,6 +32,15 @@ def test_reported_seeds_depend_on_the_baseline():
     assert [count("sam", s, "reported") for s in ("constant", "cosine")] == [2, 3]
     assert [count("sam", s, "sibling") for s in ("constant", "cosine")] == [0, 1]
     assert baseline_arms(SETTINGS) == [("none", "constant"), ("none", "cosine"), ("sam", "cosine")]
+
+
+def test_without_seeds_for_the_cross_the_grid_is_its_row_and_its_column():
+    """Tuning runs for arms that nobody reports, or a baseline without them."""
+    outer = Bag(**{**vars(SETTINGS), "seeds": Bag(**{**vars(SETTINGS.seeds), "cross": ()})})
+    tuned = {name: {m.schedule for m in tuning_members(outer, "resnet", name)} for name in SETTINGS.grid.strategies}
+    assert tuned == {"none": {"constant", "cosine"}, "sam": {"cosine"}}
+    assert {m.schedule for m in reported_members(outer, "sam", {"cosine": 0.2})} == {"cosine"}
+    assert len(tuning_members(outer, "resnet", "none")) == len(tuning_members(SETTINGS, "resnet", "none"))
 
 
 def test_chosen_rate_has_the_lowest_mean_and_divergence_never_wins():

@@ -17,6 +17,7 @@ from nonconvex.observations.progressive_learning import CurvaturePoint, OrderedR
 from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.studies import orders
 from nonconvex.studies import progressive_learning as study
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import with_shuffled_labels
 from nonconvex.study_settings.progressive_learning import ProgressiveLearning
 
@@ -103,7 +104,7 @@ class TestStudy:
         assert {c.arm for c in common} == {"wsd_reversed", "wsd_shuffled", "wsd_mean", "constant"}
         assert all(c.rate == tuned["mlp", c.arm] for c in cells if c.accounting == "tuned")
         assert {c.arm for c in cells if c.draw == "other"} == {"wsd", "warmup_cosine"}
-        assert {c.start - c.seed for c in cells if c.draw == "other"} == {study.OTHER}
+        assert {c.start - c.seed for c in cells if c.draw == "other"} == {OTHER}
         followed = {(c.arm, c.accounting, c.labels, c.draw) for c in cells if c.followed}
         assert followed == {(arm, "tuned", "true", "own") for arm in ("constant", "wsd", "wsd_reversed")}
 

@@ -22,7 +22,8 @@ from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.strategies.restarts import Restarts as Strategy
 from nonconvex.studies import cycles
 from nonconvex.studies import restarts as study
-from nonconvex.studies.cycle_readings import OTHER, Cell
+from nonconvex.studies.cycle_readings import Cell
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import with_shuffled_labels
 from nonconvex.study_settings.restarts import Restarts
 

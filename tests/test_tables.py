@@ -14,7 +14,7 @@ from fabricated import RATES, fabricate, settings
 from matplotlib import mathtext
 from scipy import stats
 
-from nonconvex import arms, config, layout, plan, tables, typeset
+from nonconvex import arms, config, figures, layout, plan, tables, typeset
 from nonconvex.judging import Verdict
 from nonconvex.measure.contract import FULL
 from nonconvex.paths import Results
@@ -96,6 +96,21 @@ def test_summary_has_every_arm_once_and_counts_divergence(summary):
     assert (lost.runs, lost.diverged, lost.test_loss_n) == (3, 3, 0)
     assert np.isnan(lost.test_loss_mean) and lost.lambda_max_n == 0
     assert (summary.runs - summary.diverged == summary.test_loss_n).all()
+
+
+def test_without_seeds_for_the_cross_its_cells_are_blank(tmp_path):
+    """A reader that asks for arms which the settings leave out, or a mark on a cell that nobody ran."""
+    outer = settings()
+    outer.seeds.cross = ()
+    files = Results(tmp_path, "tiny")
+    fabricate(files, outer)
+    summary = summaries(arms.load(files, outer), outer)
+    assert len(summary) == 2 * (3 + 2)
+    grid = tables.grid(summary)
+    blocks = layout.grid_document(grid, outer).blocks
+    assert sum(row.count("not run") for row in blocks[0].rows) == 4
+    (panel, _) = figures.grid_heatmap(grid).axes
+    assert len(panel.texts) == 5 and len(panel.patches) == 1
 
 
 def test_baseline_differs_from_itself_by_nothing(summary):

@@ -75,7 +75,7 @@ def _stage(files: Results, settings: Settings, model: str, strategy: str) -> tup
         return records.empty(records.Run), [f"{path}: no such file"]
     found = records.read(path, records.Run)
     found = found[(found.steps == settings.train[model].steps) | found.diverged_step.notna()]
-    tuning, missing = _pick(found, plan.tuning_members(settings, model), model, strategy)
+    tuning, missing = _pick(found, plan.tuning_members(settings, model, strategy), model, strategy)
     if missing:
         return tuning, missing
     chosen = plan.chosen_rates(tuning.astype(object).where(tuning.notna(), None).itertuples())

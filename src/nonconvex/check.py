@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nonconvex import config
+import torch
+
+from nonconvex import cluster, config
 from nonconvex.config import ConfigError, Settings
 from nonconvex.models import model_class
 from nonconvex.optimizers import OPTIMIZERS
+from nonconvex.paths import replaced
 from nonconvex.schedules import SCHEDULES
 from nonconvex.strategies import strategy_class
 from nonconvex.strategies.base import Strategy
@@ -26,15 +29,27 @@ Part = tuple[str, Callable, dict[str, Any]]  # key in the file, what it configur
 
 
 def check(settings: Settings) -> None:
-    """Raises ConfigError for the first part of the grid that its options cannot build."""
+    """Raises ConfigError for a cluster that cannot be used, or the first part of the grid that cannot be built."""
+    cluster.check(settings.compute.backend)
     for key, build, options in parts(settings):
         allowed = list(inspect.signature(build).parameters)
         if unknown := [name for name in options if name not in allowed]:
             raise ConfigError(f"{key}.{unknown[0]}: unknown option; allowed: {', '.join(allowed)}")
         try:
-            build(**options)
+            with torch.device("meta"):  # shapes only: a network too large for the memory must not be made to be refused
+                build(**options)
         except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise ConfigError(f"{key}: {error}") from None
+
+
+def checked(path: str) -> Settings:
+    """The settings in a file that has passed `config.read` and `check`. Raises ConfigError naming the file."""
+    settings = config.read(path)
+    try:
+        check(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return settings
 
 
 def parts(settings: Settings) -> Iterator[Part]:
@@ -69,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stamp", type=Path, help="file to write when all is well; always the same text")
     options = parser.parse_args(arguments)
     try:
-        check(config.read(options.params))
+        checked(options.params)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.stamp:
-        options.stamp.parent.mkdir(parents=True, exist_ok=True)
-        options.stamp.write_text("The settings were checked.\n")
+        with replaced(options.stamp) as stamp:
+            stamp.write_text("The settings were checked.\n")
     return 0
 
 

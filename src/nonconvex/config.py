@@ -9,10 +9,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from nonconvex.axes import Axis, Count, Positive, Seeds, Share, UniqueKeys, refuse_repeats
+from nonconvex.axes import LARGEST, Axis, Count, Positive, Seeds, Share, parsed, refuse_repeats
 from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
 from nonconvex.study_settings.base import Study
 
@@ -21,6 +20,8 @@ ScheduleName = Literal["constant", "step", "cosine", "warmup_cosine", "wsd", "on
 StrategyName = Literal["none", "sgd_noise", "warmup", "restarts", "clipping", "sam", "swa", "ema"]
 DatasetName = Literal["mnist1d", "kjv", "cifar10", "tinyshakespeare"]
 LossName = Literal["cross_entropy", "squared_error"]
+Precision = Literal["float32", "bfloat16"]
+MOST = 5  # errors that one message lists
 STUDY_SECTIONS = ("properties", "factors", "rates", "strategies", "schedules")
 
 
@@ -28,10 +29,29 @@ class ConfigError(ValueError):
     """A parameter file that cannot be used; the message is complete."""
 
 
+def _within(largest: float) -> AfterValidator:
+    """For options whose names and meanings only what they are given to knows: numbers of sensible size."""
+
+    def check(options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not abs(number) <= largest:
+                    raise ValueError(f"{name} is {number:g}; allowed: at most {largest:g} in size")
+        return options
+
+    return AfterValidator(check)
+
+
+Architecture = Annotated[dict[str, Any], _within(10_000)]  # a layer or a unit more is memory and time
+Options = Annotated[dict[str, Any], _within(LARGEST)]
+
+
 class Profile(Axis):
+    """Where a profile's results and settings are; paths stay inside the repository."""
+
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    root: str
-    params: str
+    root: Annotated[str, Field(pattern=r"^\.(\.(/\.\.)*)?$")]
+    params: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")]
 
 
 class Baseline(Axis):
@@ -57,13 +77,14 @@ class Grid(Axis):
 
 
 class SeedLists(Axis):
-    """`reported` at the other axis's baseline, `cross` in the rest of the grid, `tuning` never reported.
+    """`reported` at the other axis's baseline, `cross` in the rest of the grid (none: it is left out), `tuning` never
+    reported.
 
     The `connected` ones are joined by paths, with each other and with a sibling that parts from them at `fork`.
     """
 
     reported: Seeds
-    cross: Seeds
+    cross: Annotated[Seeds, Field(min_length=0)]
     connected: Seeds
     tuning: Seeds
     fork: Share  # share of the run after which a sibling sees other minibatches
@@ -98,19 +119,20 @@ class Training(Axis):
     """One test bed: a model on a data set, and how each of its runs is trained."""
 
     dataset: DatasetName
-    architecture: dict[str, Any]
+    architecture: Architecture
     loss: LossName
     optimizer: Optimizer
     steps: Count
     batch_size: Count
     rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
     cohort: Count  # members trained in lockstep; results depend on it only through rounding
+    precision: Precision = "float32"  # of products in minibatch gradients; all that is measured is float32
     statistics_examples: Count | None = None  # training examples for normalisation statistics; null = all
     train_examples: Count | None = None  # for the reported training loss; null = all
     validation_examples: Count | None = None
     test_examples: Count | None = None
-    strategies: dict[StrategyName, dict[str, Any]] = Field({})
-    schedules: dict[ScheduleName, dict[str, Any]] = Field({})
+    strategies: dict[StrategyName, Options] = Field({})
+    schedules: dict[ScheduleName, Options] = Field({})
 
     @model_validator(mode="after")
     def _rising_rates(self) -> "Training":
@@ -150,11 +172,34 @@ class ConnectivitySettings(Axis):
     cohort: Count = 10  # pairs whose curves are trained in lockstep
 
 
+class Backend(Axis):
+    """Who runs the jobs: processes of this machine (loky) or the workers of a running cluster (dask)."""
+
+    name: Literal["loky", "dask"] = "loky"
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of dask, and only of it
+    wait: Positive = 30.0  # seconds for the scheduler to answer, and then for its first workers
+
+    @model_validator(mode="after")
+    def _scheduler_of_dask(self) -> "Backend":
+        if self.name == "dask" and self.scheduler is None:
+            raise ValueError("dask needs a scheduler, such as tcp://node1:8786")
+        if self.name == "loky" and self.model_fields_set - {"name"}:
+            raise ValueError("loky runs on this machine; scheduler and wait are for dask")
+        return self
+
+
 class Compute(Axis):
     """Where and how widely to run; no result depends on it beyond rounding."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Count | None = None  # null = one per core (CPU) or one (GPU)
+    backend: Backend = Backend()
+
+    @model_validator(mode="after")
+    def _one_number_of_workers(self) -> "Compute":
+        if self.backend.name == "dask" and self.workers is not None:
+            raise ValueError("workers must be null with dask: the cluster has those that were started for it")
+        return self
 
 
 class Settings(Axis):
@@ -169,6 +214,7 @@ class Settings(Axis):
     rates: Rates
     strategies: Strategies
     schedules: Schedules
+    lessons: Study  # replicates of notebooks/common_mistakes.ipynb
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -187,12 +233,28 @@ class Settings(Axis):
 def read(path: str | Path) -> Settings:
     """The settings in a YAML file. Raises ConfigError naming the file, the key, what was found and what is allowed."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), UniqueKeys)
-        return Settings.model_validate_json(json.dumps(content), strict=True)
+        content = parsed(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(_printable(f"{path}: {error}")) from None
+    return validated(content, path)
+
+
+def validated(content: Any, path: str | Path) -> Settings:
+    """What `read` makes of the content of a file. Raises ConfigError."""
+    try:
+        text = json.dumps(content, default=repr, ensure_ascii=False)  # a date or a set has no place anywhere
+        return Settings.model_validate_json(text.encode(), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        found = [_explain(e) for e in error.errors()]
+        more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+        raise ConfigError(_printable(f"{path}: " + "; ".join(found[:MOST] + more))) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(_printable(f"{path}: {error}")) from None
+
+
+def _printable(text: str) -> str:
+    """On one line, whatever the keys in it hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _explain(error: dict) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -43,13 +45,23 @@ Endpoints = dict[tuple[str, str], dict[tuple[int, str], dict[str, Tensor]]]  # a
 
 
 def read_endpoints(settings: Settings, files: Results, model: str) -> Endpoints:
-    """The evaluated weights of every arm through the baseline; runs that diverged are left out."""
+    """The evaluated weights of every arm through the baseline; runs that diverged are left out.
+
+    Raises FileNotFoundError, or ValueError naming a file that is cut off or no safetensors.
+    """
     found: Endpoints = {arm: {} for arm in baseline_arms(settings)}
     for strategy in settings.grid.strategies:
-        for name, value in load_file(files.endpoints(model, strategy)).items():
+        for name, value in _weights(files.endpoints(model, strategy)).items():
             schedule, seed, phase, parameter = name.split("/")
             found[strategy, schedule].setdefault((int(seed), phase), {})[parameter] = value
     return {arm: {key: w for key, w in runs.items() if _finite(w)} for arm, runs in found.items()}
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error}); run its training stage again") from None
 
 
 def _finite(weights: dict[str, Tensor]) -> bool:

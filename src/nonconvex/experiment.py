@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nonconvex import train
+from nonconvex import checkpoints, train
 from nonconvex.beds import Bed, bed_of, spread
 from nonconvex.config import Settings
 from nonconvex.evaluation import evaluate, recomputed
@@ -39,10 +39,15 @@ class Outcome:
     endpoints: dict[str, Tensor]
 
 
-def run_all(settings: Settings, model: str, strategy: str, members: Sequence[Member]) -> Outcome:
-    """Train `members` in cohorts over worker processes; the records come back in the order of `members`."""
+def run_all(
+    settings: Settings, model: str, strategy: str, members: Sequence[Member], kept: Path | None = None
+) -> Outcome:
+    """Train `members` in cohorts over worker processes; the records come back in the order of `members`.
+
+    With a folder `kept` an interrupted call leaves there what the next one goes on from (`checkpoints`).
+    """
     parts = dealt(members, settings.train[model].cohort)
-    job = partial(run_cohort, settings, model, strategy, total=len(members))
+    job = partial(run_cohort, settings, model, strategy, total=len(members), kept=kept)
     outcomes = spread(settings, [partial(job, part) for part in parts])
     return merged([member for part in parts for member in part], members, outcomes)
 
@@ -61,27 +66,33 @@ def merged(found: Sequence[Member], wanted: Sequence[Member], outcomes: Sequence
     )
 
 
-def run_cohort(settings: Settings, model: str, strategy: str, members: Sequence[Member], total: int = 0) -> Outcome:
+def run_cohort(
+    settings: Settings,
+    model: str,
+    strategy: str,
+    members: Sequence[Member],
+    total: int = 0,
+    kept: Path | None = None,
+) -> Outcome:
     """Train one cohort to the end, evaluate its final iterate and measure its reported members.
 
-    `total` is the number of members of all cohorts that share a progress line.
+    `total` is the number of members of all cohorts that share a progress line, `kept` the folder of checkpoints.
     """
     torch.set_num_threads(1)
     bed = bed_of(settings, model)
     network, params = stack(bed.build, [member.seed for member in members], bed.device)
     cohort = cohort_of(bed, network, strategy, members, settings.seeds.fork)
-    losses = []
+    file = kept and checkpoints.file_for(kept, strategy, bed.training, settings.seeds.fork, members, bed.device)
     with counted(f"{model}/{strategy} {members[0].phase}", (total or len(members)) * cohort.steps) as advance:
-        for state in train.train(cohort, train.start(cohort, params)):
-            losses.append(state.losses)
-            advance(len(members))
+        told = lambda updates: advance(updates * len(members))  # noqa: E731
+        state, losses = checkpoints.trained(cohort, train.start(cohort, params), file, told)
     params = cohort.strategy.evaluation_params(state.memory, state.params)
     statistics = recomputed(network, params, bed.statistics_inputs())
     trained = Trained(bed, network, strategy, members, cohort, params, statistics, state.diverged.tolist())
     runs = trained.records()
     return Outcome(
         runs,
-        [p for i in trained.reported for p in curve(runs[i], cohort.rates[:, i], torch.stack(losses)[:, i])],
+        [p for i in trained.reported for p in curve(runs[i], cohort.rates[:, i], losses[:, i])],
         measured(settings, trained, runs),
         endpoints(settings, trained, runs),
     )
@@ -95,7 +106,7 @@ def cohort_of(bed: Bed, network: Stacked, strategy: str, members: Sequence[Membe
     before = [m.seed for m in members]
     after = [m.seed + SIBLING if m.phase == "sibling" else m.seed for m in members]
     return train.Cohort(
-        loss=lambda params, x, y: bed.loss(network(params, x), y).mean(1),
+        loss=bed.minibatch_losses(network),
         batch=lambda seeds, step: bed.data.train.batch(seeds, step, training.batch_size),
         rates=train.rate_table(factories, [m.rate for m in members], training.steps, chosen).to(bed.device),
         order=lambda step: before if step < fork * training.steps else after,
@@ -223,6 +234,7 @@ def describe(settings: Settings, model: str, strategy: str) -> dict[str, object]
         "steps": bed.training.steps,
         "gradient evaluations": bed.training.steps * chosen.evaluations,
         "batch size": bed.training.batch_size,
+        "precision of minibatch gradients": bed.training.precision,
         "peak rates tried": list(bed.training.rates),
         "seeds": {"tuning": seeds.tuning, "reported": seeds.reported, "away from the baseline": seeds.cross},
     }

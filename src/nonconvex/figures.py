@@ -120,7 +120,7 @@ def grid_heatmap(grid: pd.DataFrame) -> Figure:
         _heatmap(panel, rows)
     text = (
         f"Test error (%), mean over {counted(grid.test_error_n[grid.test_error_n > 0])} finished runs. "
-        "Boxed: the baseline arm; *: the rate lies at an edge of its tuning grid; blank: every run diverged."
+        "Boxed: the baseline arm; *: the rate lies at an edge of its tuning grid; blank: no run that finished."
     )
     return titled(figure, text)
 
@@ -129,13 +129,13 @@ def _heatmap(panel: Axes, rows: pd.DataFrame) -> None:
     down, across = rows.schedule.unique(), rows.strategy.unique()
     table = rows.set_index(["schedule", "strategy"]).unstack().reindex(down)
     error, edge, baseline = (table[name][across] for name in ("test_error_mean", "rate_at_edge", "baseline"))
-    notes = (100 * error).map("{:.1f}".format) + (edge != "no").replace({True: "*", False: ""})
+    notes = (100 * error).map("{:.1f}".format) + (edge.fillna("no") != "no").replace({True: "*", False: ""})
     seaborn.heatmap(100 * error, annot=notes, fmt="", cmap="viridis_r", cbar=False, ax=panel, annot_kws={"fontsize": 7})
     panel.set(xlabel="", ylabel="")
     panel.grid(False)
     panel.set_xticklabels([look("strategy", name).label for name in across], rotation=40, ha="right")
     panel.set_yticklabels([look("schedule", name).label for name in down], rotation=0)
-    for y, x in np.argwhere(baseline.to_numpy(bool)):
+    for y, x in np.argwhere(baseline.eq(True).to_numpy()):
         panel.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="black", linewidth=2))
 
 

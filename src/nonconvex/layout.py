@@ -242,12 +242,17 @@ def grid_document(frame: pd.DataFrame, settings: Settings) -> Document:
             rows = [
                 [
                     LABELS["schedule"][schedule],
-                    *(cell(arms[model, s, schedule]) for s in settings.grid.strategies),
+                    *(_of_arm(arms.get((model, s, schedule)), cell) for s in settings.grid.strategies),
                 ]
                 for schedule in settings.grid.schedules
             ]
             blocks.append(Block(f"{model}-{name}", f"{LABELS['model'][model]}, {caption}", columns, rows))
     return Document("grid", "Every schedule under every strategy", blocks, [INTERVALS, RATES])
+
+
+def _of_arm(cells: Cells | None, cell: Callable[[Cells], str]) -> str:
+    """What the grid shows of an arm; the settings may leave out what lies off its row and column."""
+    return "not run" if cells is None else cell(cells)
 
 
 def _source(table: SourceTable, cells: Cells) -> Row:

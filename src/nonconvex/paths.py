@@ -1,7 +1,29 @@
-"""Every file name in data/ and results/, each once."""
+"""Every file name in data/ and results/, each once, and how a file there is replaced."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` when the body has ended well, and else is deleted.
+
+    Raises OSError naming `path`, which a full disk does not do by itself. Where the process is killed, what it leaves
+    has a name (.*.part) that git and DVC ignore.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):  # of a folder that cannot be written, where there is nothing to delete
+            partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,10 @@ class Results:
     def endpoints(self, model: str, strategy: str) -> Path:
         """Trained weights that paths start and end at."""
         return self.folder / "endpoints" / f"{model}-{strategy}.safetensors"
+
+    def checkpoints(self, model: str, strategy: str) -> Path:
+        """Where an unfinished stage leaves what it will go on from: no result, so beside the logs."""
+        return Path(self.root) / "logs" / "checkpoints" / self.profile / f"{model}-{strategy}"
 
     def data(self, model: str) -> Path:
         """Digest of the data that a model is trained and tested on."""

@@ -23,16 +23,23 @@ class Member:
     phase: str  # tuning, reported or sibling
 
 
-def tuning_members(settings: Settings, model: str) -> list[Member]:
+def schedules_under(settings: Settings, strategy: str) -> list[str]:
+    """The grid's schedules, or the baseline's alone where the settings give no seeds to the cross of the two axes."""
+    names = settings.grid.schedules
+    return [name for name in names if settings.seeds.cross or on_baseline(settings, name, strategy)]
+
+
+def tuning_members(settings: Settings, model: str, strategy: str) -> list[Member]:
     """Every schedule at every rate of the model's grid on every tuning seed."""
     rates, seeds = settings.train[model].rates, settings.seeds.tuning
-    return [Member(name, rate, seed, "tuning") for name in settings.grid.schedules for rate in rates for seed in seeds]
+    names = schedules_under(settings, strategy)
+    return [Member(name, rate, seed, "tuning") for name in names for rate in rates for seed in seeds]
 
 
 def reported_members(settings: Settings, strategy: str, rates: dict[str, float]) -> list[Member]:
     """The seeds to report at each schedule's chosen rate; where an axis is at its baseline also their siblings."""
     members = []
-    for schedule in settings.grid.schedules:
+    for schedule in schedules_under(settings, strategy):
         outer = on_baseline(settings, schedule, strategy)
         seeds = settings.seeds.reported if outer else settings.seeds.cross
         members += [Member(schedule, rates[schedule], seed, "reported") for seed in seeds]

@@ -7,7 +7,6 @@ cell may hold. `KEY` names the fields that together occur once.
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from nonconvex.columns import RecordError, Within, columns_of
+from nonconvex.paths import replaced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,8 +174,8 @@ def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> N
     """Write records of one type to `path` (CSV), replacing it in one move.
 
     Columns in field order, nine significant digits, blank for None, NaN and infinities, '\\n' line ends.
-    `record_type` is needed only where there may be no rows. Raises RecordError, and writes nothing, for a row
-    that `read` would refuse.
+    `record_type` is needed only where there may be no rows. Raises RecordError for a row that `read` would refuse,
+    and OSError naming the file where the disk does not take it; `path` is then as it was.
     """
     rows = list(rows)
     found = {type(row) for row in rows} | ({record_type} if record_type else set())
@@ -185,11 +185,8 @@ def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> N
     kind = found.pop()
     lines = [[_text(getattr(row, name)) for name in columns_of(kind)] for row in rows]
     _parse(path, kind, lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replaced(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([list(columns_of(kind)), *lines])
-    partial.replace(path)
 
 
 def read(path: Path, record_type: type) -> "pd.DataFrame":

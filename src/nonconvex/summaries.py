@@ -7,7 +7,7 @@ nothing was measured, and zero where all that was measured diverged.
 import numpy as np
 import pandas as pd
 
-from nonconvex import statistics
+from nonconvex import plan, statistics
 from nonconvex.arms import ARM, Records
 from nonconvex.config import Settings
 from nonconvex.statistics import Interval
@@ -32,14 +32,14 @@ EDGES = {(False, False): "no", (True, False): "lowest", (False, True): "highest"
 
 
 def summaries(records: Records, settings: Settings) -> pd.DataFrame:
-    """A row for every arm of the grid, in its order: the arm, its rate and cost, then every quantity."""
+    """A row for every arm that was run, in the grid's order: the arm, its rate and cost, then every quantity."""
     reported, grid = records.reported, settings.grid
     rows = []
     for model in grid.models:
         of_model = reported[reported.model == model]
         baseline = _arm(of_model, (model, grid.baseline.strategy, grid.baseline.schedule))
         for strategy in grid.strategies:
-            for schedule in grid.schedules:
+            for schedule in plan.schedules_under(settings, strategy):
                 arm = (model, strategy, schedule)
                 runs = _arm(of_model, arm)
                 row = dict(zip(ARM, arm, strict=True)) | {"baseline": runs.index.equals(baseline.index)}

@@ -78,7 +78,8 @@ def advance(cohort: Cohort, state: State, step: int) -> State:
     rates = cohort.rates[step]
     params, moments = cohort.optimizer.update(state.params, grads, state.optimizer, rates, step)
     alive = diverged < 0
-    if not bool(alive.all()):
+    # asking a GPU would stall it at every step; there the choice is made unasked, which changes no bit
+    if alive.device.type != "cpu" or not bool(alive.all()):
         params = _where(alive, params, state.params)
         moments = {name: _where(alive, new, state.optimizer[name]) for name, new in moments.items()}
     memory = cohort.strategy.after_step(state.memory, step, params)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from nonconvex.paths import replaced
+
 UNMEASURED = "not measured yet"
 HABIT = "a habit, no experiment"
 NOTHING = "no replicate"  # measured, but no replicate has the number
@@ -99,17 +101,19 @@ def latex(document: Document) -> str:
 
 def write(path: Callable[[str, str], Path], frame: pd.DataFrame, document: Document) -> None:
     """The table in all three formats, at `path(name, suffix)`."""
-    target = path(document.name, "csv")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(csv(frame).encode())
+    _write(path(document.name, "csv"), csv(frame))
     write_pages(lambda suffix: path(document.name, suffix), document)
 
 
 def write_pages(path: Callable[[str], Path], document: Document) -> None:
     """The readable formats alone, at `path(suffix)`."""
     for suffix, text in (("md", markdown(document)), ("tex", latex(document))):
-        path(suffix).parent.mkdir(parents=True, exist_ok=True)
-        path(suffix).write_bytes(text.encode())
+        _write(path(suffix), text)
+
+
+def _write(path: Path, text: str) -> None:
+    with replaced(path) as partial:
+        partial.write_bytes(text.encode())
 
 
 def interval(mean: float, low: float, high: float, n: int | None, scale: float = 1) -> str:

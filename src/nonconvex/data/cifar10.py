@@ -9,6 +9,7 @@ import io
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,8 +86,15 @@ class Images(Arrays):
 
 def standardised(x: Tensor) -> Tensor:
     """Bytes (..., 3, H, W) as float32 with mean 0 and variance 1 in every channel of the training images."""
-    mean, deviation = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in (MEAN, DEVIATION))
+    mean, deviation = _moments(x.device)
     return (x / 255 - mean) / deviation
+
+
+@lru_cache
+def _moments(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both (3, 1, 1), made once: making them anew would make a GPU wait at every batch."""
+    mean, deviation = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, DEVIATION))
+    return mean, deviation
 
 
 def augment(x: Tensor, seeds: Sequence[int], step: int) -> Tensor:
@@ -101,7 +109,7 @@ def augment(x: Tensor, seeds: Sequence[int], step: int) -> Tensor:
     rows = down[..., None] + torch.arange(height)  # (E, B, H)
     columns = torch.where(mirror, torch.arange(width).flip(0), torch.arange(width)) + right[..., None]
     padded = F.pad(x, [PADDING] * 4).flatten(0, 1)
-    rows, columns = (index.flatten(0, 1).to(x.device) for index in (rows, columns))
+    rows, columns = (index.flatten(0, 1).to(x.device, non_blocking=True) for index in (rows, columns))
     image = torch.arange(e * b, device=x.device)[:, None, None]
     picked = padded[image, :, rows[:, :, None], columns[:, None, :]]  # (E * B, H, W, 3)
     return picked.movedim(-1, 1).reshape(x.shape)

@@ -4,7 +4,8 @@
 
 A loader may be rewritten, moved or documented; training is out of date only when the digest changes. It
 holds, for every split, the number and shape of the examples, the sha256 of all of them in order, and the sha256
-of a few drawn batches, which also covers what happens to an example on the way into a batch.
+of a few drawn batches, which also covers what happens to an example on the way into a batch. Data that cannot be
+trained on are refused here, before anything is.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from nonconvex import config
 from nonconvex.data import load_dataset
-from nonconvex.data.splits import Dataset, Split
+from nonconvex.data.splits import Dataset
+from nonconvex.paths import replaced
 
+SPLITS = ("train", "validation", "test")
 SEEDS, STEPS, SIZE = (0, 1), (0, 1, 1000), 8  # of the drawn batches
 
 
@@ -30,24 +33,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("destination", type=Path, help="JSON file to write")
     parser.add_argument("--params", required=True, help="settings of the profile")
     options = parser.parse_args(arguments)
-    training = config.read(options.params).train
+    try:
+        training = config.read(options.params).train
+    except config.ConfigError as error:
+        parser.error(str(error))
     if options.model not in training:
         parser.error(f"{options.params} trains no model {options.model}; it trains: {', '.join(training)}")
     bed = training[options.model]
-    found = fingerprint(load_dataset(bed.dataset, bed.architecture.get("context")))
-    options.destination.parent.mkdir(parents=True, exist_ok=True)
-    options.destination.write_text(json.dumps(found, indent=1) + "\n")
+    try:
+        found = fingerprint(load_dataset(bed.dataset, bed.architecture.get("context")))
+        with replaced(options.destination) as destination:
+            destination.write_text(json.dumps(found, indent=1) + "\n")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """What training can see of a data set; equal exactly when that is."""
-    splits = {name: _split(getattr(dataset, name)) for name in ("train", "validation", "test")}
+    """What training can see of a data set; equal exactly when that is. Raises ValueError for one not to be used."""
+    splits = {name: _split(dataset, name) for name in SPLITS}
     return {"dataset": dataset.name, "classes": dataset.classes, **splits}
 
 
-def _split(split: Split) -> dict[str, Any]:
+def refuse_damage(what: str, x: Tensor, y: Tensor, classes: int) -> None:
+    """Raise ValueError unless x (N, *features) is finite everywhere and y (N, *positions) holds classes only."""
+    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten()
+    if len(bad):
+        raise ValueError(f"{what}: NaN or infinity found in {len(bad)} of {len(x)}, the first number {int(bad[0])}")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"{what}: targets {low} to {high} found; allowed: 0 to {classes - 1}")
+
+
+def _split(dataset: Dataset, name: str) -> dict[str, Any]:
+    split = getattr(dataset, name)
     x, y = split.examples()
+    refuse_damage(f"{dataset.name}, {name} examples", x, y, dataset.classes)
     size = min(SIZE, len(split))
     batches = (tensor for step in STEPS for tensor in split.batch(SEEDS, step, size))
     return {

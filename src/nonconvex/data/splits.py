@@ -68,7 +68,7 @@ class Arrays:
         epoch, position = divmod(step, len(self) // batch_size)
         part = slice(position * batch_size, (position + 1) * batch_size)
         index = np.stack([permutation(len(self), seed, epoch)[part] for seed in seeds])
-        index = torch.from_numpy(index).to(self.x.device)
+        index = torch.from_numpy(index).to(self.x.device, non_blocking=True)  # a GPU need not be waited for
         return self.x[index], self.y[index]
 
     def examples(self, count: int | None = None) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,8 @@ class Windows:
         return replace(self, tokens=self.tokens.to(device))
 
     def _at(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        index = (offsets[..., None] + torch.arange(self.context + 1)).to(self.tokens.device)
+        index = offsets[..., None] + torch.arange(self.context + 1)
+        index = index.to(self.tokens.device, non_blocking=True)
         window = self.tokens[index].long()
         return window[..., :-1], window[..., 1:]
 

@@ -33,6 +33,7 @@ class BatchNorm(nn.Module):
         self.batch: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.weight.dtype)  # statistics of a product in bfloat16 are those of its float32 numbers
         if self.training:
             # centred first: as accurate as torch.var_mean, and sums are faster in all three passes on a CPU
             axes, count = [0, *range(2, x.dim())], x.numel() // x.shape[1]

@@ -33,7 +33,7 @@ class Convolution(nn.Module):
         nn.init.normal_(self.weight, std=gain / sqrt(channels * kernel**dimensions))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.transpose(0, 1)  # (C, B, *space)
+        x = _as_products_take_it(x).transpose(0, 1)  # (C, B, *space)
         space = [-(-n // self.stride) for n in x.shape[2:]]
         weight = self.weight.flatten(2).mT.flatten(1)  # (C', kernel^d * C)
         out = weight @ self._columns(x, space)
@@ -49,6 +49,12 @@ class Convolution(nn.Module):
     def _window(self, shift: tuple[int, ...], space: list[int]) -> tuple:
         ends = [start + self.stride * (n - 1) + 1 for start, n in zip(shift, space, strict=True)]
         return (..., *(slice(start, end, self.stride) for start, end in zip(shift, ends, strict=True)))
+
+
+def _as_products_take_it(x: Tensor) -> Tensor:
+    """x in the precision of autocast where that is on: rounded before it is copied kernel^d times, not after."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class Block(nn.Module):

@@ -8,7 +8,9 @@ with curvature (Zhu et al. 2019). Plain minibatch noise is the arm `none`.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -26,9 +28,17 @@ class SgdNoise(Strategy):
     def before_step(self, grads: Params, seeds: Sequence[int], step: int) -> Params:
         count = sum(grad[0].numel() for grad in grads.values())
         length = self.scale * member_norm(grads) / count**0.5
-        noise = torch.stack([_normal(seed, step, count) for seed in seeds]).to(length)
+        draw = partial(_normal, step=step, count=count)
+        # a GPU would wait for one core that draws for all members; on a CPU the other cores have runs of their own
+        draws = map(draw, seeds) if length.device.type == "cpu" else _threads().map(draw, seeds)
+        noise = torch.stack(list(draws)).to(length)
         pieces = (length[:, None] * noise).split([grad[0].numel() for grad in grads.values()], dim=1)
         return {name: grad + piece.view_as(grad) for (name, grad), piece in zip(grads.items(), pieces, strict=True)}
+
+
+@lru_cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor()
 
 
 def _normal(seed: int, step: int, count: int) -> torch.Tensor:

@@ -24,12 +24,12 @@ from nonconvex.models.stacked import Stacked, select
 from nonconvex.observations.averaging import AveragedCurvature
 from nonconvex.strategies.swa import Swa
 from nonconvex.studies.averages import LAST, SWA
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import Recipe, cohort, snapshots
 from nonconvex.studies.trajectories import rounded
 from nonconvex.study_settings.averaging import AveragedRuns
 from nonconvex.tensors import Params
 
-OTHER = 1 << 20  # added to a seed for a second run
 DECAYED, SECOND = "decayed", "swa_other"
 RUNS = (SWA, SECOND, DECAYED)  # the trainings of a seed
 

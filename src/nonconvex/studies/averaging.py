@@ -25,6 +25,7 @@ from nonconvex.strategies.ema import Ema
 from nonconvex.strategies.swa import Swa
 from nonconvex.studies.averaged_flatness import flatness_jobs
 from nonconvex.studies.averages import LAST, SWA, averages_of, ema
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.training import Recipe, cohort, with_shuffled_labels
 from nonconvex.studies.trajectories import rounded
 from nonconvex.studies.tuning import Tuned, chosen
@@ -33,13 +34,12 @@ from nonconvex.tensors import Params
 
 MODELS = ("mlp", "resnet", "transformer")
 FIRST = ("transformer", "resnet", "mlp")  # the costly ones, so that all cores end together
-OTHER = 1 << 20  # added to a seed for a second run; above every seed in use
 SETTLING = 8  # horizons of a moving average until it has forgotten where it began: exp(-16) of its variance
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One training."""
 
     model: str
     schedule: str
@@ -47,10 +47,6 @@ class Cell:
     seed: int
     labels: str = "true"
     draw: str = "own"
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
 
 Rates = dict[tuple[str, str, str], float]  # model, schedule, average -> tuned peak

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nonconvex.observations.flat_vs_sharp import Arm, Trial
+from nonconvex.studies.draws import Drawn
 from nonconvex.study_settings.properties import BatchSizes, FlatVsSharp
-
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Drawn):
     """One training."""
 
     model: str
@@ -21,11 +20,6 @@ class Cell:
     labels: str
     draw: str
     seed: int
-
-    @property
-    def start(self) -> int:
-        """The seed of initial weights and data order."""
-        return self.seed + OTHER * (self.draw == "other")
 
     @property
     def group(self) -> tuple[str, str, int, str]:

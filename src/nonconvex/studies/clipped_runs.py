@@ -21,7 +21,6 @@ from nonconvex.studies.training import with_examples as on_examples
 from nonconvex.tensors import Params
 
 WINDOW, FACTOR = 20, 2.0  # a spike: more than FACTOR times the mean of the WINDOW losses before
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 
 
 class GruBed(Bed):

@@ -20,7 +20,8 @@ from nonconvex.measure.clipped_quadratic import Quadratics
 from nonconvex.models.stacked import select
 from nonconvex.observations import clipping as rows
 from nonconvex.observations.tuning import TunedArm, TuningTrial
-from nonconvex.studies.clipped_runs import OTHER, Watched, clipped_bed, local_smoothness, watched, with_own_labels
+from nonconvex.studies.clipped_runs import Watched, clipped_bed, local_smoothness, watched, with_own_labels
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.training import scores
 from nonconvex.studies.trajectories import rounded
 from nonconvex.studies.tuning import Tuned, chosen
@@ -33,8 +34,8 @@ NONE, CLIPPED = "none", "clipped"  # clipped: the threshold that does best on th
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One run."""
 
     model: str
     arm: str
@@ -42,10 +43,6 @@ class Cell:
     draw: str
     seed: int
     rate: float
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ from nonconvex.measure.curves import linear
 from nonconvex.measure.predictions import disagreement, log_probabilities
 from nonconvex.models.stacked import Params, Stacked, flatten, select
 from nonconvex.observations.restarts import CycledRun, CycleLine, CycleLinePoint, CycleLook
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.training import scores
 from nonconvex.studies.trajectories import rounded
 from nonconvex.study_settings.restarts import CycledBed
 
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 DIGITS, FEWER = 6, 4  # significant ones of a record, and of a place of a line
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One training."""
 
     arm: str
     height: float
@@ -36,10 +36,6 @@ class Cell:
     draw: str
     seed: int
     rate: float
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
     @property
     def name(self) -> tuple[str, float, str, int]:

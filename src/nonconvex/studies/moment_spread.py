@@ -13,9 +13,10 @@ from nonconvex.config import Settings
 from nonconvex.models.stacked import flatten
 from nonconvex.observations.warmup import FirstUpdate, MomentSpread
 from nonconvex.optimizers import AdamW
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import Recipe, cohort, snapshots
 from nonconvex.studies.trajectories import rounded
-from nonconvex.studies.warmed_arms import NONE, OTHER, VARIANTS, Cell, begun, factory_of, optimizer_of
+from nonconvex.studies.warmed_arms import NONE, VARIANTS, Cell, begun, factory_of, optimizer_of
 from nonconvex.study_settings.warmup import WarmedBed
 from nonconvex.tensors import Params
 

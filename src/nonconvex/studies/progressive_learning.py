@@ -20,6 +20,7 @@ from nonconvex.models.stacked import Stacked
 from nonconvex.observations.progressive_learning import CurvaturePoint, OrderedRun
 from nonconvex.observations.tuning import TuningTrial
 from nonconvex.optimizers import OPTIMIZERS
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.orders import arm_factory, arms_of, common_arms, looks, phase
 from nonconvex.studies.training import Recipe, cohort, scores, trained, with_shuffled_labels
 from nonconvex.studies.trajectories import Probe, Reading, readings, rounded
@@ -30,13 +31,12 @@ from nonconvex.tensors import Params
 MODELS = ("mlp", "resnet", "transformer")
 FIRST = ("transformer", "resnet", "mlp")  # the costly ones, so that all cores end together
 FOLLOWED = ("constant", "wsd", "wsd_reversed")  # arms of the MLP along whose runs curvature is read
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 SCORES = ("train_loss", "train_error", "test_loss", "test_error")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One training."""
 
     model: str
     accounting: str
@@ -45,10 +45,6 @@ class Cell:
     draw: str
     seed: int
     rate: float
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
     @property
     def followed(self) -> bool:

@@ -19,6 +19,7 @@ from nonconvex.models.stacked import Stacked, stack
 from nonconvex.observations.progressive_sharpening import FlowPoint, FlowRun, SgdPoint
 from nonconvex.optimizers import Sgd
 from nonconvex.schedules import Factory, constant, cosine, step_decay
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.training import PLAIN, Recipe, cohort, with_shuffled_labels
 from nonconvex.studies.trajectories import (
     Probe,
@@ -36,7 +37,6 @@ from nonconvex.train import rate_table
 MODELS = ("mlp", "resnet")
 SHUFFLE = 0  # seed of the one permutation of the labels that all runs of the control share
 ENDS = 2  # readings: the start and the end
-OTHER = 1 << 20  # added to a seed for another data order; above every seed in use
 
 
 def observe(settings: Settings) -> dict[str, list]:

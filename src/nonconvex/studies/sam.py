@@ -35,6 +35,7 @@ from nonconvex.studies.choices import (
     chosen_settings,
     settings_of,
 )
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.neighbourhoods import Surveyor, looks
 from nonconvex.studies.perturbations import beside, from_each, kept, sam
 from nonconvex.studies.training import Recipe, cohort, scores, with_examples, with_shuffled_labels
@@ -45,14 +46,13 @@ from nonconvex.tensors import Params
 
 MODELS = ("mlp", "resnet", "transformer")
 COST = {"mlp": 1, "resnet": 5, "transformer": 10}  # of a gradient, about: costly jobs go first
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 SURVEYED = (SAM, PLAIN, DOUBLE, EQUAL)  # arms whose ends are surveyed; the first two at the matched level too
 DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One training."""
 
     model: str
     criterion: str
@@ -60,10 +60,6 @@ class Cell:
     labels: str
     draw: str
     seed: int
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
 
 Found = tuple[list[PerturbedRun], list[Neighbourhood], list[Reach], list[Ascent]]

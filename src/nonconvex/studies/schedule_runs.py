@@ -15,17 +15,17 @@ from nonconvex.evaluation import evaluate, recomputed
 from nonconvex.models.stacked import Stacked, select
 from nonconvex.observations.tournament import ScheduledRun
 from nonconvex.schedules import Factory
+from nonconvex.studies.draws import Drawn
 from nonconvex.studies.schedule_arms import ARMS, natural, planned
 from nonconvex.studies.training import Recipe, cohort, snapshots, with_architecture, with_shuffled_labels
 from nonconvex.tensors import Params
 
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 BED = "mlp"  # the bed that is compared in full; the others are the grid's
 HORIZONS = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75}  # shares of a whole run
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Drawn):
     """One training, in the words of `ScheduledRun`; a whole run `goes_on` to twice its length."""
 
     model: str
@@ -36,11 +36,6 @@ class Cell:
     labels: str = "true"
     draw: str = "own"
     goes_on: bool = False
-
-    @property
-    def start(self) -> int:
-        """The seed of initial weights and order of data."""
-        return self.seed + OTHER * (self.draw == "other")
 
     @property
     def own_labels(self) -> int:

@@ -15,6 +15,7 @@ from nonconvex.evaluation import evaluate
 from nonconvex.models.stacked import stack
 from nonconvex.observations.sgd_noise import ScratchRun
 from nonconvex.optimizers import Sgd
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.saddle_escape import saddle_runs
 from nonconvex.studies.sharp_escape import continued, noise_bed, noise_of
 from nonconvex.studies.training import PLAIN, Recipe, trained
@@ -23,7 +24,6 @@ from nonconvex.studies.tuning import Tuned, tuned
 from nonconvex.study_settings.sgd_noise import ScratchArm
 
 MODELS = ("mlp",)
-OTHER = 1 << 20  # added to a seed for its arm's second run; above every seed in use
 LOSS = "cross_entropy"  # of the runs from scratch
 
 

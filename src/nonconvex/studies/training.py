@@ -63,7 +63,7 @@ def cohort(
     size = bed.training.batch_size if recipe.batch_size is None else recipe.batch_size
     factories = [factory(schedule) for schedule in schedules or [recipe.schedule] * len(rates)]
     made = train.Cohort(
-        loss=lambda params, x, y: bed.loss(network(params, x), y).mean(1),
+        loss=bed.minibatch_losses(network),
         batch=partial(bed.data.train.batch, batch_size=size) if size else full_batch(bed),
         rates=train.rate_table(factories, rates, recipe.steps, recipe.strategy).to(bed.device),
         order=order or (lambda step: seeds),

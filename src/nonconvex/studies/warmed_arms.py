@@ -11,18 +11,18 @@ from nonconvex.optimizers import AdamW, Sgd
 from nonconvex.schedules import SCHEDULES, Factory, warmup_steps
 from nonconvex.strategies.warmup import Warmup
 from nonconvex.studies.adam_variants import VariantAdamW, accumulated, initial_squares
+from nonconvex.studies.draws import OTHER, Drawn
 from nonconvex.studies.training import Recipe, cohort
 from nonconvex.study_settings.warmup import WarmedBed
 
 NONE = "none"
 VARIANTS = ("preaccumulated", "gradient_initialised", "rectified", "restarted")
 EARLY = 0.1  # share of a run that counts as its beginning
-OTHER = 1 << 20  # added to a seed for a second run, and to its data order where second moments are made beforehand
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training; `seed` is that of the records, `start` that of initial weights and data order."""
+class Cell(Drawn):
+    """One training."""
 
     bed: str
     arm: str
@@ -30,10 +30,6 @@ class Cell:
     draw: str
     seed: int
     rate: float
-
-    @property
-    def start(self) -> int:
-        return self.seed + OTHER * (self.draw == "other")
 
 
 @dataclass(frozen=True)

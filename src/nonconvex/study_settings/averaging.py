@@ -83,13 +83,8 @@ class Averaging(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        self.refuse_too_few_seeds(self.beds)
         for name, bed in self.beds.items():
-            if bed.replicates > len(self.seeds) or bed.shuffled > bed.replicates:
-                raise ValueError(
-                    f"beds.{name}: shuffled <= replicates <= {len(self.seeds)}, the number of seeds, allowed"
-                )
-            if bed.tuning_seeds > len(self.tuning):
-                raise ValueError(f"beds.{name}: at most {len(self.tuning)} tuning_seeds allowed")
             if self.decay not in bed.decays:
                 raise ValueError(f"beds.{name}: decays must hold {self.decay}, the decay of the claims")
         if "mlp" not in self.beds:

@@ -1,6 +1,7 @@
 """What the settings of every study are made of."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -20,6 +21,16 @@ class Study(Axis):
         if both := sorted(set(self.tuning) & set(self.seeds)):
             raise ValueError(f"tuning seeds must not be reported: {both} are both")
         return self
+
+    def refuse_too_few_seeds(self, beds: Mapping[str, Any]) -> None:
+        """ValueError for a bed with more replicates, runs on shuffled labels or tuning seeds than there are seeds."""
+        for name, bed in beds.items():
+            if bed.replicates > len(self.seeds) or bed.shuffled > bed.replicates:
+                raise ValueError(
+                    f"beds.{name}: shuffled <= replicates <= {len(self.seeds)}, the number of seeds, allowed"
+                )
+            if bed.tuning_seeds > len(self.tuning):
+                raise ValueError(f"beds.{name}: at most {len(self.tuning)} tuning_seeds allowed")
 
 
 class Lanczos(Axis):

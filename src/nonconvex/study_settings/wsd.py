@@ -55,11 +55,5 @@ class Wsd(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name, bed in self.beds.items():
-            if bed.replicates > len(self.seeds) or bed.shuffled > bed.replicates:
-                raise ValueError(
-                    f"beds.{name}: shuffled <= replicates <= {len(self.seeds)}, the number of seeds, allowed"
-                )
-            if bed.tuning_seeds > len(self.tuning):
-                raise ValueError(f"beds.{name}: at most {len(self.tuning)} tuning_seeds allowed")
+        self.refuse_too_few_seeds(self.beds)
         return self
