@@ -16,7 +16,7 @@ def test_the_chains_are_the_studies_with_their_readings_and_the_grid():
     assert found[0] == ("train", "connectivity")
     names = list(itertools.chain(*found))
     assert len(names) == len(set(names)) and set(names) == set(STAGES) - {
-        "settings", "data", "verdicts", "tables", "figures", "report"
+        "settings", "data", "verdicts", "tables", "figures", "report", "minimal", "common-mistakes"
     }  # fmt: skip
     assert all(first.startswith("study-") for first, *_ in found[1:])
     assert not any(name.startswith("study-") for _, *readings in found[1:] for name in readings)

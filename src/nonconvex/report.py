@@ -20,7 +20,7 @@ from nonconvex import config, provenance, records
 from nonconvex.claims import WORDS
 from nonconvex.judging import Verdict
 from nonconvex.layout import INTERVALS, LOST, RULE
-from nonconvex.paths import Results
+from nonconvex.paths import Results, replaced
 from nonconvex.source_tables import LABELS, NOTATION, SOURCE_TABLES, Row, SourceTable
 from nonconvex.tables import PARTS
 from nonconvex.typeset import RESTORED, UNMEASURED, escaped, grid
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     files = Results(Path(), settings.profile.name)
-    files.report.write_bytes(report(files, settings).encode())
+    with replaced(files.report) as partial:
+        partial.write_bytes(report(files, settings).encode())
     return 0
 
 
