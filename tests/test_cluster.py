@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from distributed import LocalCluster
+from distributed import KilledWorker, LocalCluster
 
 from nonconvex import beds, check, cluster, config, experiment, plan
 from nonconvex.config import Backend, Compute, ConfigError
@@ -27,6 +27,7 @@ THREADS = {"processes": False, "protocol": "tcp://", **LOCAL}  # workers that ar
 def workers():
     """Two worker processes, each under a nanny that replaces it when it dies."""
     with LocalCluster(n_workers=2, threads_per_worker=1, **LOCAL) as running:
+        running.scheduler.allowed_failures = 1  # of a job; Dask's default is 3
         yield running
 
 
@@ -89,6 +90,12 @@ def test_what_a_job_raises_is_raised_here(workers):
         beds.spread(on(workers), [partial(divmod, 1, 0)])
 
 
+def test_a_job_that_kills_every_worker_ends_the_stage(workers):
+    """As one does that needs more memory than any worker has."""
+    with pytest.raises(KilledWorker):
+        beds.spread(on(workers), [partial(divmod, 1, 1), os.abort])
+
+
 def refused(one: config.Settings, message: str, tmp_path: Path) -> None:
     """Checking the settings and running jobs under them both say why not, and no job is started anywhere."""
     with pytest.raises(ConfigError, match=message):
@@ -108,15 +115,14 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
     refused(one, "compute.backend.scheduler: no connection to tcp://127.0.0.1:9 within 0.5 s", tmp_path)
 
 
-def test_a_scheduler_with_one_worker(tmp_path):
-    """With one worker joblib would run the jobs in this process without a word."""
-    with LocalCluster(n_workers=1, threads_per_worker=1, **THREADS) as running:
-        refused(on(running, wait=0.5), "1 of the 2 workers that are needed", tmp_path)
+def test_a_scheduler_without_workers(tmp_path):
+    with LocalCluster(n_workers=0, **THREADS) as running:
+        refused(on(running, wait=0.5), "has no worker after 0.5 s; `dask worker` starts one", tmp_path)
 
 
 def test_workers_with_several_threads(tmp_path):
     """Jobs seed generators and set thread counts of their process, so a process runs one at a time."""
-    with LocalCluster(n_workers=2, threads_per_worker=2, **THREADS) as running:
+    with LocalCluster(n_workers=1, threads_per_worker=2, **THREADS) as running:
         refused(on(running), "has 2 threads; start it with --nthreads 1", tmp_path)
 
 

@@ -1,8 +1,11 @@
-"""Jobs on the workers of a Dask cluster, through joblib.
+"""Jobs on the workers of a Dask cluster.
 
 Scheduler and workers are started by whoever owns the machines, a worker with one thread and in a checkout of the same
 code (docs/cluster.md). Whatever a job's numbers depend on besides its settings is compared before any work, and again
 by every job, because workers may join late. A worker that dies loses nothing: the scheduler hands its jobs to others.
+
+Why not joblib's backend for Dask: with one worker it runs the jobs in the submitting process, and a job that kills
+every worker that tries it keeps it waiting for ever (joblib 1.6, distributed 2026.8; here that is KilledWorker).
 """
 
 import hashlib
@@ -15,18 +18,14 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from joblib import Parallel, delayed, parallel_config
-
 from nonconvex.config import Backend, ConfigError
-
-LEAST = 2  # workers; with a single one joblib would run the jobs in the submitting process
 
 
 def spread(backend: Backend, jobs: Sequence[Callable]) -> list:
     """The results of the jobs, in order, from a cluster that `connected` accepts; raises what a job raises."""
-    with connected(backend) as client, parallel_config("dask", client=client):
-        run = delayed(alike)
-        return Parallel(pre_dispatch="all", batch_size=1)(run(environment(), job) for job in jobs)
+    with connected(backend) as client:
+        futures = [client.submit(alike, environment(), job, pure=False) for job in jobs]
+        return [future.result() for future in futures]  # one by one, so that few are lost with the worker holding them
 
 
 def check(backend: Backend) -> None:
@@ -42,11 +41,10 @@ def connected(backend: Backend) -> Iterator:
     client = _client(backend)
     with client:
         try:
-            client.wait_for_workers(LEAST, timeout=backend.wait)
+            client.wait_for_workers(1, timeout=backend.wait)
         except TimeoutError:
             raise ConfigError(
-                f"compute.backend: {backend.scheduler} has {len(client.nthreads())} of the {LEAST} workers that are "
-                f"needed at least, after {backend.wait:g} s; `dask worker` starts one"
+                f"compute.backend: {backend.scheduler} has no worker after {backend.wait:g} s; `dask worker` starts one"
             ) from None
         _refuse_unlike(client)
         yield client
