@@ -61,7 +61,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} is missing; make it with: python -m nonconvex.data.mnist1d {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaves a bad file open
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # numpy, zipfile and zlib each raise their own
         raise ValueError(f"{path}: not a readable npz file ({error})") from None
