@@ -5,6 +5,7 @@ The cells run here and not in a kernel each, which is a minute faster; tests/tes
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import matplotlib
@@ -96,5 +97,19 @@ def test_the_makefile_runs_stages_that_exist():
     """A stage that is renamed, and a target that would say so only on the machine with the GPU."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     stages |= yaml.safe_load((ROOT / "profiles" / "gpu" / "validate.yaml").read_text())
-    named = re.findall(r"dvc\.yaml:([\w-]+)", (ROOT / "Makefile").read_text())
+    command = ["make", "--dry-run", "gpu", "gpu-cross", "gpu-validate"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = re.findall(r"profiles/\w+/dvc\.yaml:([\w-]+)", said)
     assert {"train", "connectivity", "tables", "validate-resnet", "validate-edge"} <= set(named) <= stages.keys()
+
+
+def test_the_whole_grid_differs_in_its_seeds_alone():
+    """What `make gpu-cross` makes of the settings, by the Makefile's own words."""
+    said = subprocess.run(["make", "--dry-run", "gpu-cross"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (command,) = re.findall(r"sed .*?profiles/gpu/params\.yaml", said.stdout, re.DOTALL)
+    made = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    whole, part = yaml.safe_load(made), yaml.safe_load(tiny_gpu.GPU.read_text())
+    assert whole.pop("profile") == {"name": "gpu_cross", "root": "../..", "params": "profiles/gpu_cross/params.yaml"}
+    assert part.pop("profile")["name"] == "gpu"
+    assert whole["seeds"].pop("cross") == [0, 1, 2] and part["seeds"].pop("cross") == []
+    assert whole == part
