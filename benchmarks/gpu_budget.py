@@ -65,7 +65,7 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         found = function(*args, **(kwargs or {}))
-        if not function.is_view:
+        if not function.is_view and function.namespace == "aten":  # `prim` asks a tensor what it is
             tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, Tensor)]
             self.kernels += 1
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -145,7 +145,8 @@ def lines(settings: Settings) -> list[str]:
 def column(settings: Settings, model: str) -> dict[str, str]:
     training = settings.train[model]
     cost = update(settings, model, training.cohort, training.batch_size)
-    exact = update(with_precision(settings, model, "float32"), model, 1, training.batch_size)
+    together = settings.measure[model].members_at_once
+    exact = update(with_precision(settings, model, "float32"), model, together, training.batch_size)
     per_gradient = cost.seconds(training.precision) / training.cohort
     cells = {
         "updates of a run": f"{training.steps} on batches of {training.batch_size}",
@@ -156,7 +157,7 @@ def column(settings: Settings, model: str) -> dict[str, str]:
     }
     for name, asked in {"row and column": settings, "full cross": with_cross(settings)}.items():
         found = demand(asked, model)
-        rest = (found.measuring + found.joining) * exact.seconds("float32")
+        rest = (found.measuring + found.joining) * exact.seconds("float32") / together
         cells[f"{name}: runs"] = f"{found.runs}"
         cells[f"{name}: minutes of training"] = f"{found.updates * per_gradient / 60:.1f}"
         cells[f"{name}: minutes of measuring and paths"] = f"{rest / 60:.1f}"
