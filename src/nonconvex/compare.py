@@ -70,7 +70,7 @@ def _row(table: str, key: tuple[str, ...], old: Row | None, new: Row | None, tol
     old, new = old or {}, new or {}
     for column in {**old, **new}:
         a, b = old.get(column), new.get(column)
-        apart = distance(column, old, b) if a != b and None not in (a, b) else None
+        apart = distance(column, old, b) if a != b and a is not None and b is not None else None
         yield Cell(table, key, column, a, b, _word(a, b, apart, tolerance), apart)
 
 

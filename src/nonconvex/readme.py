@@ -25,9 +25,11 @@ def measured(files: Results) -> str:
 
 def quoted(table: str, caption: str) -> str:
     """A table's title, one level down, and its block of that caption."""
-    title = re.match(r"# (.+)\n", table)[1]
-    block = re.search(rf"## {caption}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)[1]
-    return f"### {title}\n\n{block}\n"
+    title = re.match(r"# (.+)\n", table)
+    block = re.search(rf"## {caption}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)
+    if not title or not block:
+        raise ValueError(f"found a table without a title or without the caption {caption!r}; run the stage tables")
+    return f"### {title[1]}\n\n{block[1]}\n"
 
 
 def renewed(readme: str, content: str) -> str:
@@ -37,6 +39,7 @@ def renewed(readme: str, content: str) -> str:
 
 
 def main() -> int:
+    """The command line; 0 when the README in this folder has been written."""
     README.write_text(renewed(README.read_text(encoding="utf-8"), measured(Results(Path(), "cpu"))), encoding="utf-8")
     return 0
 
