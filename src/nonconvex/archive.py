@@ -18,6 +18,7 @@ READABLE = 0o100644 << 16  # the mode of every entry, where zip keeps it
 
 
 def main() -> int:
+    """The command line: 0 when the archive has been written, else 2."""
     try:
         path = write(Path())
         changed = git(Path(), "status", "--porcelain", "--untracked-files=no").decode().splitlines()

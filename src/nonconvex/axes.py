@@ -1,6 +1,7 @@
 """What every file of settings is made of: the frozen base, the kinds of numbers, and YAML read with suspicion."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import yaml
@@ -24,7 +25,8 @@ class Axis(BaseModel):
 class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Safe YAML that refuses a key given twice, instead of letting the last one win."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """The mapping; ConstructorError for a key given twice."""
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(self.construct_object(key_node, deep=True))
@@ -44,8 +46,9 @@ def parsed(text: str) -> Any:
         return yaml.load(text, UniqueKeys)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         context = f", {error.context}" if error.context else ""
-        raise ValueError(f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}") from None
+        raise ValueError(f"{where}{error.problem}{context}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
 
@@ -60,6 +63,7 @@ def _refuse_bombs(text: str) -> None:
             raise ValueError(f"line {event.start_mark.line + 1}: {found} allowed")
 
 
-def refuse_repeats(name: str, values) -> None:
+def refuse_repeats(name: str, values: Iterable) -> None:
+    """ValueError for a value that is there more than once."""
     if repeated := sorted(value for value, count in Counter(map(str, values)).items() if count > 1):
         raise ValueError(f"{name} holds {', '.join(repeated)} more than once")

@@ -61,24 +61,30 @@ def parts(settings: Settings) -> Iterator[Part]:
         for name in settings.grid.schedules:
             options = bed.schedules.get(name, {})
             yield f"{key}.schedules.{name}", _without_total(SCHEDULES[name], bed.steps), options
-        for name in settings.grid.strategies:
-            yield f"{key}.strategies.{name}", _built(strategy_class(name), bed.steps), bed.strategies.get(name, {})
+        for strategy in settings.grid.strategies:
+            options = bed.strategies.get(strategy, {})
+            yield f"{key}.strategies.{strategy}", _built(strategy_class(strategy), bed.steps), options
 
 
 def _without_total(factory: Callable, total: int) -> Callable:
     """The factory as a function of its options alone, called through to the last step."""
     probe = lambda **options: [factory(total, **options)(step) for step in (0, total - 1)]  # noqa: E731
-    probe.__signature__ = inspect.signature(partial(factory, total))
-    return probe
+    return _signed(probe, partial(factory, total))
 
 
 def _built(kind: type[Strategy], steps: int) -> Callable:
     probe = lambda **options: kind(**options).bind(steps).wrap(SCHEDULES["constant"])(steps)(0)  # noqa: E731
-    probe.__signature__ = inspect.signature(kind)
+    return _signed(probe, kind)
+
+
+def _signed(probe: Callable, like: Callable) -> Callable:
+    """The probe, which shows to `inspect` the options of what it stands for."""
+    probe.__signature__ = inspect.signature(like)  # type: ignore[attr-defined]  # as PEP 362 has it
     return probe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: 0 where all is well, else 2."""
     parser = argparse.ArgumentParser(prog="python -m nonconvex.check", description="Check a parameter file.")
     parser.add_argument("params", help="the file")
     parser.add_argument("--stamp", type=Path, help="file to write when all is well; always the same text")

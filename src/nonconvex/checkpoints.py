@@ -30,8 +30,9 @@ def trained(cohort: Cohort, begin: State, file: Path | None, advance: Callable[[
     `advance(n)` hears of n more updates, those that `file` spares among them. Without a file nothing is written.
     Raises ValueError for a file that cannot be read.
     """
-    resumed = file is not None and file.exists()
-    begin, losses = _read(file, begin.diverged.device) if resumed else (begin, [])
+    losses: list[Tensor] = []
+    if file and file.exists():
+        begin, losses = _read(file, begin.diverged.device)
     advance(begin.step)
     state = begin
     written = time.monotonic()

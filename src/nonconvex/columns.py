@@ -51,6 +51,7 @@ class Column:
 
     @property
     def dtype(self) -> str:
+        """What pandas holds the column as; blanks among whole numbers need a type of their own."""
         if self.kind is int:
             return "Int64" if self.optional else "int64"
         return {str: "str", float: "float64"}[self.kind]

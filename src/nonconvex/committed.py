@@ -60,7 +60,8 @@ def git(root: Path, *arguments: str) -> bytes:
 
 def _of_git(root: Path) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(git(root, "archive", "--format=tar", "HEAD"))) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+        files = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
+        return {name: file.read() for name, file in files if file is not None}
 
 
 def _of_manifest(root: Path) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from nonconvex.axes import LARGEST, Axis, Count, Positive, Seeds, Share, parsed, refuse_repeats
 from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
@@ -63,6 +64,8 @@ class Baseline(Axis):
 
 
 class Grid(Axis):
+    """The cross of schedules and strategies, for every model."""
+
     models: tuple[ModelName, ...]
     schedules: tuple[ScheduleName, ...]
     strategies: tuple[StrategyName, ...]
@@ -103,6 +106,8 @@ class SeedLists(Axis):
 
 
 class Optimizer(Axis):
+    """An optimizer by name; what is not set keeps the default of `nonconvex.optimizers`."""
+
     name: Literal["sgd", "adamw"]
     momentum: Share | None = None
     nesterov: bool | None = None
@@ -113,6 +118,7 @@ class Optimizer(Axis):
 
     @property
     def options(self) -> dict[str, Any]:
+        """What was set, as keyword arguments."""
         return self.model_dump(exclude={"name"}, exclude_none=True)
 
 
@@ -204,6 +210,8 @@ class Compute(Axis):
 
 
 class Settings(Axis):
+    """A whole parameter file."""
+
     profile: Profile
     grid: Grid
     seeds: SeedLists
@@ -262,7 +270,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _explain(error: dict) -> str:
+def _explain(error: ErrorDetails) -> str:
     """One pydantic error as 'key: what is wrong, what is allowed'."""
     where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "settings"
     if error["type"] == "extra_forbidden":
@@ -278,6 +286,5 @@ def _allowed(loc: tuple) -> list[str]:
     """The keys of the settings class at a location such as ('train', 'resnet', 'optimizer')."""
     axis: Any = Settings
     for part in loc:
-        annotation = axis.model_fields[part].annotation if isinstance(axis, type) else axis.__args__[1]
-        axis = annotation
+        axis = axis.model_fields[part].annotation if hasattr(axis, "model_fields") else axis.__args__[1]
     return list(axis.model_fields)

@@ -7,6 +7,7 @@ schedule).
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -229,7 +230,7 @@ def _intervals(panel: Axes, rows: pd.DataFrame, quantity: str, looks: Sequence[L
     for row, style in zip(rows.to_dict("records"), looks, strict=True):
         middle, low, high, n = (row[f"{quantity}_{part}"] for part in ("mean", "low", "high", "n"))
         if not pd.isna(n) and n == 0:
-            beside = {"transform": panel.get_yaxis_transform(), "color": "0.4", "fontsize": 7}
+            beside: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "color": "0.4", "fontsize": 7}
             panel.text(0.5, row["place"] + shift, "diverged", ha="center", va="center", **beside)
         elif not pd.isna(n):
             reach = None if np.isnan(low) else [[middle - low], [high - middle]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -68,23 +68,21 @@ def _judged(ledger: Ledger, claim: Claim, effects: pd.DataFrame, gates: pd.DataF
     values = _replicates(effects, claim, "claim")
     found, held = statistics.mean(values), _gates(ledger, claim, effects, gates, len(values))
     failed = [name for name, holds in held.items() if not holds]
-    numbers = (None if np.isnan(v) else float(v) for v in (found.estimate, found.low, found.high))
-    copied = ("table", "row", "part", "statement", "source", "bed", "contrast", "kind")
+    estimate, low, high = (None if np.isnan(v) else float(v) for v in (found.estimate, found.low, found.high))
+    differing = ("name", "direction", "primary", "gates")
     return Verdict(
-        claim.name,
-        *(getattr(claim, key) for key in copied),
-        "yes" if claim.primary else "no",
-        _word(claim, found, held.values()),
-        *numbers,
-        claim.margin,
-        claim.unit,
-        found.n,
-        claim.seeds,
-        _p(claim, values),
-        None,
-        ", ".join(held),
-        ", ".join(failed) or None,
-        claim.notebook,
+        claim=claim.name,
+        **{key: value for key, value in vars(claim).items() if key not in differing},
+        primary="yes" if claim.primary else "no",
+        verdict=_word(claim, found, held.values()),
+        estimate=estimate,
+        low=low,
+        high=high,
+        n=found.n,
+        p=_p(claim, values),
+        p_holm=None,
+        gates=", ".join(held),
+        gates_failed=", ".join(failed) or None,
     )
 
 
@@ -132,13 +130,12 @@ def _p(claim: Claim, values: np.ndarray) -> float | None:
 
 
 def _with_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    judged = [v.claim for v in verdicts if v.primary == "yes" and v.p is not None]
-    adjusted = statistics.holm([v.p for v in verdicts if v.claim in judged])
-    by_claim = dict(zip(judged, adjusted.tolist(), strict=True))
+    judged = {v.claim: v.p for v in verdicts if v.primary == "yes" and v.p is not None}
+    by_claim = dict(zip(judged, statistics.holm(list(judged.values())).tolist(), strict=True))
     return [replace(v, p_holm=by_claim.get(v.claim)) for v in verdicts]
 
 
-def _all(paths: Sequence[Path], kind: type) -> pd.DataFrame:
+def _all(paths: Sequence[Path], kind: type[Any]) -> pd.DataFrame:
     """The rows of all files. ClaimError where two notebooks write the same one: it would count twice."""
     frames = [records.read(path, kind) for path in paths]
     rows = pd.concat(frames, ignore_index=True) if frames else records.empty(kind)

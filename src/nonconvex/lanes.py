@@ -21,6 +21,7 @@ LONG = ("train", "connectivity")  # each stands for many stages
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: the exit code of the first stage that failed, or 0."""
     parser = argparse.ArgumentParser(prog="python -m nonconvex.lanes", description="Run stages side by side.")
     parser.add_argument("pipeline", type=Path, help="a dvc.yaml")
     parser.add_argument("--lanes", type=int, default=2)
@@ -39,9 +40,9 @@ def named(pipeline: Path, lanes: Sequence[Sequence[str]]) -> list[list[str]]:
 def chains(stages: dict[str, dict]) -> list[tuple[str, ...]]:
     """Stages in the order in which they have to run, chains that depend on no other, the longest first."""
     made = {path: name for name, stage in stages.items() for out in stage.get("outs", []) for path in out}
-    readings = {name: [] for path, name in made.items() if "/observations/" in path}
+    readings: dict[str, list[str]] = {name: [] for path, name in made.items() if "/observations/" in path}
     for name, stage in stages.items():
-        for source in {made.get(path) for path in stage.get("deps", [])} & readings.keys():
+        for source in {made[path] for path in stage.get("deps", []) if path in made} & readings.keys():
             readings[source].append(name)
     return [LONG, *((study, *names) for study, names in readings.items())]
 

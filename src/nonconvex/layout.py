@@ -267,11 +267,13 @@ def _lost(table: SourceTable) -> list[str]:
 
 
 def _interval(cells: Cells, name: str, scale: float = 1) -> str:
-    return interval(*(cells[f"{name}{part}"] for part in ("mean", "low", "high", "n")), scale)
+    mean, low, high, n = (cells[f"{name}{part}"] for part in ("mean", "low", "high", "n"))
+    return interval(mean, low, high, n, scale)
 
 
 def _half_width(cells: Cells, name: str, scale: float = 1) -> str:
-    return half_width(*(cells[f"{name}{part}"] for part in ("mean", "low", "high", "n")), scale)
+    mean, low, high, n = (cells[f"{name}{part}"] for part in ("mean", "low", "high", "n"))
+    return half_width(mean, low, high, n, scale)
 
 
 def _rate(cells: Cells) -> str:
@@ -280,7 +282,7 @@ def _rate(cells: Cells) -> str:
     return number(cells["rate"]) + (" (edge)" if cells["rate_at_edge"] != "no" else "")
 
 
-def _known(value: object) -> str:
+def _known(value: Any) -> str:
     """A count or a name."""
     if value is None or pd.isna(value):
         return UNMEASURED

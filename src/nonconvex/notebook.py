@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 # nbformat and papermill import a grammar of URLs, a second's worth in every stage, only to check optional formats
-sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: importing it fails
 
 import nbformat  # noqa: E402
 import yaml  # noqa: E402
@@ -55,6 +55,7 @@ class NotebookError(RuntimeError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit codes are at the top."""
     options = _parser().parse_args(arguments)
     for name in ("SIGTERM", "SIGHUP"):  # stop as on Ctrl-C, so that the kernel is taken down too
         if hasattr(signal, name):

@@ -35,21 +35,27 @@ class Results:
 
     @property
     def folder(self) -> Path:
+        """Of all that the profile commits."""
         return Path(self.root) / "results" / self.profile
 
     def runs(self, model: str, strategy: str) -> Path:
+        """Rows of `records.Run`."""
         return self.folder / "runs" / f"{model}-{strategy}.csv"
 
     def curves(self, model: str, strategy: str) -> Path:
+        """Rows of `records.CurvePoint`."""
         return self.folder / "curves" / f"{model}-{strategy}.csv"
 
     def measurements(self, model: str, strategy: str) -> Path:
+        """Rows of `records.MeasurementRow`."""
         return self.folder / "measurements" / f"{model}-{strategy}.csv"
 
     def connectivity(self, model: str) -> Path:
+        """Rows of `records.Barrier`."""
         return self.folder / "connectivity" / f"{model}.csv"
 
     def paths(self, model: str) -> Path:
+        """Rows of `records.PathPoint`."""
         return self.folder / "paths" / f"{model}.csv"
 
     def endpoints(self, model: str, strategy: str) -> Path:
@@ -115,4 +121,5 @@ class Results:
 
     @property
     def metrics(self) -> Path:
+        """The headline numbers, as `dvc metrics` reads them."""
         return self.folder / "metrics.json"

@@ -77,6 +77,7 @@ class Board:
         self._since: dict[str, float] = {}  # stage -> when it was opened
 
     def read(self, line: str) -> None:
+        """Take in one event, a line of JSON as `_send` writes it."""
         event = json.loads(line)
         counts = self._count(event) if "stage" in event else ""
         self._text = " ".join(filter(None, [counts, event["message"]]))

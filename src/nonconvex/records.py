@@ -189,7 +189,7 @@ def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> N
         csv.writer(file, lineterminator="\n").writerows([list(columns_of(kind)), *lines])
 
 
-def read(path: Path, record_type: type) -> "pd.DataFrame":
+def read(path: Path, record_type: type[Any]) -> "pd.DataFrame":
     """The rows of `path`, one column per field: text, int64 (Int64 if it may be blank) or float64.
 
     Raises RecordError that names file, line, column, what was found and what is allowed.
@@ -206,12 +206,12 @@ def read(path: Path, record_type: type) -> "pd.DataFrame":
     return _parse(path, record_type, lines)
 
 
-def empty(record_type: type) -> "pd.DataFrame":
+def empty(record_type: type[Any]) -> "pd.DataFrame":
     """No rows, with the columns and types that `read` gives."""
     return _parse(Path(), record_type, [])
 
 
-def _parse(path: Path, record_type: type, lines: Sequence[Sequence[str]]) -> "pd.DataFrame":
+def _parse(path: Path, record_type: type[Any], lines: Sequence[Sequence[str]]) -> "pd.DataFrame":
     import pandas as pd  # see columns.Column.series
 
     columns = columns_of(record_type)

@@ -79,7 +79,7 @@ def masked(text: str) -> str:
     text = re.sub(r"\bat 0x[0-9a-fA-F]+", "at 0x…", text)
     text = re.sub(r"[^\s\"'(<]*ipykernel_\d+[/\\]\d+\.py", "<cell>", text)
     for folder, name in _folders():
-        text = re.sub(rf"(?<![\w/.]){re.escape(folder)}(?![\w.-])", lambda _, name=name: name, text)
+        text = re.sub(rf"(?<![\w/.]){re.escape(folder)}(?![\w.-])", name, text)
     return text
 
 
@@ -98,8 +98,7 @@ def stripped(image: str) -> str:
     flat = Image.alpha_composite(paper, picture.convert("RGBA")).convert("RGB")
     buffer = io.BytesIO()
     small = flat.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    small.putpalette(
-        bytes(255 if shade == 254 else shade for shade in small.getpalette())
-    )  # the octree rounds white down
+    shades = small.getpalette() or ()  # a quantized picture has one
+    small.putpalette(bytes(255 if shade == 254 else shade for shade in shades))  # the octree rounds white down
     small.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode() + "\n"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -72,7 +73,11 @@ def grid(summary: pd.DataFrame) -> pd.DataFrame:
 def metrics(summary: pd.DataFrame, settings: Settings) -> dict:
     """Headline numbers, fewer than twenty for up to three models; four digits, and none that is missing."""
     runs, diverged = int(summary.runs.sum()), int(summary.diverged.sum())
-    found = {"runs": runs, "diverged": diverged, "rates_at_edge": int((summary.rate_at_edge != "no").sum())}
+    found: dict[str, Any] = {
+        "runs": runs,
+        "diverged": diverged,
+        "rates_at_edge": int((summary.rate_at_edge != "no").sum()),
+    }
     for model in settings.grid.models:
         arms = summary[summary.model == model]
         base = arms[arms.baseline].iloc[0]
@@ -85,6 +90,7 @@ def metrics(summary: pd.DataFrame, settings: Settings) -> dict:
 
 
 def write_metrics(path: Path, found: dict) -> None:
+    """As JSON; ValueError for a number that is not finite."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -200,7 +201,7 @@ def _csv_cells(frame: pd.DataFrame, column: pd.Series) -> pd.Series:
     return column.map(_csv_cell).where(known, UNMEASURED)
 
 
-def _csv_cell(value: object) -> str:
+def _csv_cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str) or pd.isna(value):

@@ -31,6 +31,7 @@ SHOWN = 10  # of the cells that moved most
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: 0 where all agrees, 1 where something differs, 2 where nothing could be compared."""
     options = _options(arguments)
     console = Console(soft_wrap=True, highlight=False)
     try:
@@ -126,6 +127,7 @@ def worst(cells: Sequence[Cell], shown: int = SHOWN) -> list[Cell]:
 
 
 def outcome(cells: Sequence[Cell], tolerance: float) -> str:
+    """The comparison in one line."""
     words = Counter(cell.word for cell in cells)
     if words[DIFFERENT]:
         return f"{DIFFERENT}: {words[DIFFERENT]} of {len(cells)} cells; {len(flips(cells))} verdicts flipped."

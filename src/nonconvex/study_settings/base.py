@@ -22,7 +22,7 @@ class Study(Axis):
             raise ValueError(f"tuning seeds must not be reported: {both} are both")
         return self
 
-    def refuse_too_few_seeds(self, beds: Mapping[str, Any]) -> None:
+    def refuse_too_few_seeds(self, beds: Mapping[Any, Any]) -> None:
         """ValueError for a bed with more replicates, runs on shuffled labels or tuning seeds than there are seeds."""
         for name, bed in beds.items():
             if bed.replicates > len(self.seeds) or bed.shuffled > bed.replicates:

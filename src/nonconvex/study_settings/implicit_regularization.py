@@ -1,6 +1,6 @@
 """Settings of the study of implicit regularization."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -28,7 +28,7 @@ class LeastSquares(Axis):
     def _undetermined(self) -> Self:
         if self.examples >= self.dimension:
             raise ValueError(f"examples must be fewer than dimension {self.dimension}, found {self.examples}")
-        if missing := set(Least.__args__) - set(self.steps):
+        if missing := set(get_args(Least)) - set(self.steps):
             raise ValueError(f"steps lacks {', '.join(sorted(missing))}")
         if self.examples < 8:
             raise ValueError(f"sgd_8 needs at least 8 examples, found {self.examples}")

@@ -51,6 +51,8 @@ class BatchSizes(Axis):
 
 
 class FlatVsSharp(Study):
+    """Batch sizes, sharpness and generalisation."""
+
     beds: dict[Literal["mlp", "resnet"], BatchSizes]
     controls: Count  # seeds, the first ones, that are also trained a second time and on shuffled labels
     rescaling: Positive  # factor on the first layer, divided out of the second
@@ -127,6 +129,8 @@ class LinearConnectivityBed(Axis):
 
 
 class LinearConnectivity(Study):
+    """Runs that part, checkpoints of a run and their starts, joined by straight lines."""
+
     beds: dict[Literal["resnet", "transformer"], LinearConnectivityBed]
 
 
