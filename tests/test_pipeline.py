@@ -11,23 +11,22 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from test_sources import project_files
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = "profiles/smoke/dvc.yaml"
 IDENTITY = ("-c", "user.name=n", "-c", "user.email=e")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("git"), reason="clones need git")]
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     """A committed copy of every file that git does not ignore, in a repository of its own."""
     folder = tmp_path_factory.mktemp("clone") / "nonconvex"
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
+    for name in project_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
     run(folder, "git", "init", "-q")
     commit(folder)
     return folder
