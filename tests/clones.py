@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from test_sources import project_files
+
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = "profiles/smoke/dvc.yaml"
 IDENTITY = ("-c", "user.name=n", "-c", "user.email=e")
@@ -12,11 +14,9 @@ IDENTITY = ("-c", "user.name=n", "-c", "user.email=e")
 
 def copied(folder: Path) -> Path:
     """`folder` with every file that git does not ignore here, in a repository of its own with one commit."""
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
+    for name in project_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
     run(folder, "git", "init", "-q")
     commit(folder)
     return folder

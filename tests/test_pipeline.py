@@ -12,7 +12,7 @@ import pytest
 import yaml
 from clones import SMOKE, commit, copied, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("git"), reason="clones need git")]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 """A toy pipeline run again in a copy and in place, with git and without; and folders held against one another."""
 
 import hashlib
+import shutil
 import subprocess
 import zipfile
 
 import pytest
 
 from nonconvex import archive, committed, verify
+
+pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="the toy project is committed with git")
 
 VERDICTS = "claim,verdict,estimate,low,high,n\nsam.gain.mlp,supported,1,0.5,1.5,10\n"
 RUN = """\
