@@ -9,7 +9,7 @@
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
 # make site       the results as pages to read and search, in site/index.html (two minutes, needs no network afterwards)
 # make test-site  the tests of the site, with a browser if one is found
-# make lint       style of code and notebooks
+# make lint       style of code and notebooks, docstrings, format and types
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
 # PIP_ARGS  handed to pip, such as an index of CPU-only PyTorch wheels (see the README)
@@ -74,3 +74,4 @@ test-site: .venv/.site
 lint: .venv/.ok
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check src tests benchmarks conformance website
+	.venv/bin/mypy
