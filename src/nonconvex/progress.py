@@ -31,7 +31,8 @@ def progress(message: str) -> None:
 def counted(stage: str, total: int) -> Iterator[Callable[..., None]]:
     """Count the steps of a stage towards `total`.
 
-    `with counted("tune resnet/sam", 1000) as advance: ... advance()`; `advance(count=1, note="")` may be called for every step: it writes at most a few lines per second.
+    `with counted("tune resnet/sam", 1000) as advance: ... advance()`
+    `advance(count=1, note="")` may be called for every step: it writes at most a few lines per second.
     Several processes may open the same stage; their counts add up, so `total` is that of all of them.
     """
     pending, sent = 0, time.monotonic()
