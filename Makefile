@@ -11,7 +11,7 @@
 # make site       the results as pages to read and search, in site/index.html (two minutes, needs no network afterwards)
 # make test-site  the tests of the site, with a browser if one is found
 # make torture    kill -9 at twenty random moments of a run, and is all as if nothing had happened? (ten minutes)
-# make lint       style of code and notebooks
+# make lint       style of code and notebooks, docstrings, format and types
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
 # PIP_ARGS  handed to pip, such as an index of CPU-only PyTorch wheels (see the README)
@@ -102,3 +102,4 @@ torture: .venv/.ok
 lint: .venv/.ok
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check src tests benchmarks conformance website
+	.venv/bin/mypy

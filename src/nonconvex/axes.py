@@ -22,7 +22,7 @@ class Axis(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml may be missing
     """Safe YAML that refuses a key given twice, instead of letting the last one win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -57,10 +57,10 @@ def _refuse_bombs(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, UniqueKeys):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        alias = isinstance(event, yaml.AliasEvent)
+        alias = f"alias *{event.anchor} found, none" if isinstance(event, yaml.AliasEvent) else ""
         if alias or depth > DEEPEST:
-            found = f"alias *{event.anchor} found, none" if alias else f"nesting above {DEEPEST} found, less"
-            raise ValueError(f"line {event.start_mark.line + 1}: {found} allowed")
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise ValueError(f"line {line}: {alias or f'nesting above {DEEPEST} found, less'} allowed")
 
 
 def refuse_repeats(name: str, values: Iterable) -> None:

@@ -6,11 +6,11 @@ two together).
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from nonconvex.axes import LARGEST, Axis, Count, Positive, Seeds, Share, parsed, refuse_repeats
 from nonconvex.study_settings import Factors, Properties, Rates, Schedules, Strategies
@@ -270,7 +270,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: Mapping[str, Any]) -> str:
     """One pydantic error as 'key: what is wrong, what is allowed'."""
     where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "settings"
     if error["type"] == "extra_forbidden":

@@ -74,7 +74,7 @@ def _judged(ledger: Ledger, claim: Claim, effects: pd.DataFrame, gates: pd.DataF
         claim=claim.name,
         **{key: value for key, value in vars(claim).items() if key not in differing},
         primary="yes" if claim.primary else "no",
-        verdict=_word(claim, found, held.values()),
+        verdict=_word(claim, found, held.values()),  # type: ignore[arg-type]  # one of claims.WORDS
         estimate=estimate,
         low=low,
         high=high,

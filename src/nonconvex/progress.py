@@ -29,8 +29,9 @@ def progress(message: str) -> None:
 
 @contextmanager
 def counted(stage: str, total: int) -> Iterator[Callable[..., None]]:
-    """Count towards `total`: `with counted("tune resnet/sam", 1000) as advance: ... advance()`.
+    """Count the steps of a stage towards `total`.
 
+    `with counted("tune resnet/sam", 1000) as advance: ... advance()`
     `advance(count=1, note="")` may be called for every step: it writes at most a few lines per second.
     Several processes may open the same stage; their counts add up, so `total` is that of all of them.
     """

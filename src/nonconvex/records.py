@@ -171,9 +171,9 @@ class GateValue:
 
 
 def write(path: Path, rows: Iterable[Any], record_type: type | None = None) -> None:
-    """Write records of one type to `path` (CSV), replacing it in one move.
+    r"""Write records of one type to `path` (CSV), replacing it in one move.
 
-    Columns in field order, nine significant digits, blank for None, NaN and infinities, '\\n' line ends.
+    Columns in field order, nine significant digits, blank for None, NaN and infinities, '\n' line ends.
     `record_type` is needed only where there may be no rows. Raises RecordError for a row that `read` would refuse,
     and OSError naming the file where the disk does not take it; `path` is then as it was.
     """
