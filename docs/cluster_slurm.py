@@ -2,6 +2,8 @@
 
     python docs/cluster_slurm.py          prints the job script; nothing is submitted
     python docs/cluster_slurm.py --local  starts two workers by their job scripts here, and runs jobs on them
+
+docs/cluster.md walks through both.
 """
 
 import os

@@ -34,5 +34,7 @@ class PublishedEdge(Axis):
 
 
 class Validation(Axis):
+    """The published runs that the GPU profile holds the code against."""
+
     resnet: PublishedRecipe
     edge: PublishedEdge
