@@ -25,6 +25,7 @@ def renewed(readme: str, content: str) -> str:
 
 
 def main() -> int:
+    """Renew the README's measured part from the committed report."""
     README.write_text(renewed(README.read_text(encoding="utf-8"), measured(Results(Path(), "cpu"))), encoding="utf-8")
     return 0
 

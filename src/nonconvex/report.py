@@ -43,16 +43,20 @@ class Page:
         return f"{'#' * (self.level + below)} {text}"
 
     def link(self, text: str, target: Path) -> str:
+        """`text`, Markdown already, as a link from this page to a file."""
         return f"[{text}]({self.path(target)})"
 
     def path(self, target: Path) -> str:
+        """The file's path as a link on this page has it."""
         return Path(os.path.relpath(target, self.folder)).as_posix()
 
     def notebooks(self, names: Iterable[str]) -> str:
+        """Links to the executed notebooks of these names."""
         return ", ".join(self.link(escaped(name), self.files.notebooks(name)) for name in names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report; 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m nonconvex.report", description="Write a profile's report.")
     parser.add_argument("params", type=Path, help="settings of the profile")
     try:
