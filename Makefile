@@ -54,7 +54,7 @@ smoke: .venv/.ok
 	.venv/bin/python -m nonconvex.lanes profiles/smoke/dvc.yaml
 
 # The GPU profiles keep no dvc.yaml until they are run, or `dvc status` would report their results as missing.
-profiles/%/dvc.yaml: dvc.yaml profiles/gpu/validate.yaml
+profiles/gpu/dvc.yaml: dvc.yaml profiles/gpu/validate.yaml
 	cat $^ > $@
 
 # The grid and its tables. Claims wait for `make gpu-studies`: their folders are empty, and their verdicts say n = 0.
@@ -78,7 +78,7 @@ gpu-cross: .venv/.ok
 	mkdir -p profiles/gpu_cross
 	sed -e '/^profile:/s/gpu/gpu_cross/g' -e 's/^  cross: \[\]/  cross: [0, 1, 2]/' profiles/gpu/params.yaml \
 	  > profiles/gpu_cross/params.yaml
-	$(MAKE) profiles/gpu_cross/dvc.yaml
+	cp dvc.yaml profiles/gpu_cross/dvc.yaml
 	$(call grid,gpu_cross)
 
 # Each tool gets an environment of its own under .conformance/; none becomes a dependency.

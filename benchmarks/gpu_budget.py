@@ -102,10 +102,10 @@ def update(settings: Settings, model: str, members: int, batch_size: int) -> Cos
 
 @dataclass(frozen=True)
 class Demand:
-    """What a profile asks of one model: runs, the gradients of their updates, and of everything else in those units."""
+    """What a profile asks of one model: runs, and the gradients on one minibatch that they and all else come to."""
 
     runs: int
-    updates: int  # gradients on one minibatch
+    updates: dict[str, int]  # by strategy, whose runs are a stage
     measuring: float
     joining: float
 
@@ -114,14 +114,12 @@ def demand(settings: Settings, model: str) -> Demand:
     """Counted from the plan. At every point of a path statistics, training and test examples are passed forward."""
     training, measure, paths = settings.train[model], settings.measure[model], settings.connectivity[model]
     rates = dict.fromkeys(settings.grid.schedules, training.rates[0])
-    runs = updates = 0
+    runs, updates = 0, {}
     for strategy in settings.grid.strategies:
-        tuning, reported = (
-            plan.tuning_members(settings, model, strategy),
-            plan.reported_members(settings, strategy, rates),
-        )
-        runs += len(tuning) + len(reported)
-        updates += (len(tuning) + len(reported)) * training.steps * strategy_class(strategy).evaluations
+        tuned = plan.tuning_members(settings, model, strategy)
+        count = len(tuned) + len(plan.reported_members(settings, strategy, rates))
+        runs += count
+        updates[strategy] = count * training.steps * strategy_class(strategy).evaluations
     arms, seeds = len(plan.baseline_arms(settings)), settings.seeds
     measuring = arms * len(seeds.reported) * PRODUCTS * measure.examples / training.batch_size
     pairs, examples = arms * len(seeds.connected), 2 * paths.train_examples + paths.test_examples
@@ -159,7 +157,8 @@ def column(settings: Settings, model: str) -> dict[str, str]:
         found = demand(asked, model)
         rest = (found.measuring + found.joining) * exact.seconds("float32") / together
         cells[f"{name}: runs"] = f"{found.runs}"
-        cells[f"{name}: minutes of training"] = f"{found.updates * per_gradient / 60:.1f}"
+        cells[f"{name}: minutes of training"] = f"{sum(found.updates.values()) * per_gradient / 60:.1f}"
+        cells[f"{name}: of them the longest stage"] = f"{max(found.updates.values()) * per_gradient / 60:.1f}"
         cells[f"{name}: minutes of measuring and paths"] = f"{rest / 60:.1f}"
     return cells
 
