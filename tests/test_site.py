@@ -82,6 +82,14 @@ def test_every_claim_has_a_page_with_its_verdict_contrast_and_margin(pages, foun
         )
 
 
+def test_the_front_page_counts_the_verdicts(pages):
+    text, verdicts = (pages / "index.md").read_text(), pd.read_csv(FILES.verdicts())
+    primary = verdicts[verdicts.primary == "yes"]
+    for word in claims.WORDS:
+        counts = " | ".join(str((frame.verdict == word).sum()) for frame in (verdicts, primary))
+        assert f"</span> {word}</span> | {counts} |" in text
+
+
 def test_the_line_to_change_is_the_margin_of_that_claim():
     """Against the positions that the YAML parser reports."""
     root = yaml.compose((ROOT / "claims.yaml").read_text())
@@ -400,6 +408,10 @@ def test_the_rule_of_the_pages_is_the_rule_at_its_edges(rule):
     ]
     assert rule([[one, 1.0] for one in given]) == [_word(*case) for case in cases]
     assert rule([[{**one, "failed": ["seeds"]}, 1.0] for one in given]) == [claims.INCONCLUSIVE] * len(given)
+    missing = {"name": "same_arm", "n": 1, "estimate": 0.0, "low": None, "high": None}
+    assert rule([[{**one, "controls": [missing]}, 1.0] for one in given]) == [claims.INCONCLUSIVE] * len(given)
+    silent = {"name": "same_arm", "n": 5, "estimate": 0.0, "low": -0.1, "high": 0.1}
+    assert rule([[{**one, "controls": [silent]}, 1.0] for one in given]) == [_word(*case) for case in cases]
 
 
 def _word(kind: str, low: float | None, middle: float | None, high: float | None) -> str:
