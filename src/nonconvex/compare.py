@@ -107,10 +107,12 @@ def spread(column: str, row: Row) -> tuple[float, float]:
 
 def _scale(column: str, old: str, new: str) -> tuple[float | None, float | None]:
     """Both numbers, a p-value as its two-sided normal quantile."""
-    values = (_number(old), _number(new))
-    if P_VALUE.fullmatch(column):
-        return tuple(None if p is None else float(stats.norm.isf(p / 2)) for p in values)
-    return values
+    a, b = (_number(value) for value in (old, new))
+    return (_quantile(a), _quantile(b)) if P_VALUE.fullmatch(column) else (a, b)
+
+
+def _quantile(p: float | None) -> float | None:
+    return None if p is None else float(stats.norm.isf(p / 2))
 
 
 def _apart(old: float | None, new: float | None, error: float) -> float | None:

@@ -138,9 +138,14 @@ def _in_full(page: Page, name: str) -> str:
 
 
 def quoted(table: str) -> list[list[str]]:
-    """The cells of a table's block of that caption, as they stand there in Markdown; the first line is its head."""
-    block = re.search(rf"## {CAPTION}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)[1]
-    first, _, *rest = (line.removeprefix("| ").removesuffix(" |").split(" | ") for line in block.splitlines())
+    """The cells of a table's block of that caption, as they stand there in Markdown; the first line is its head.
+
+    ValueError for a table without such a block.
+    """
+    block = re.search(rf"## {CAPTION}\n\n(.+?)\n(?=\n|$)", table, re.DOTALL)
+    if not block:
+        raise ValueError(f"found a table without the caption {CAPTION!r}; run the stage tables")
+    first, _, *rest = (line.removeprefix("| ").removesuffix(" |").split(" | ") for line in block[1].splitlines())
     return [first, *rest]
 
 
