@@ -284,6 +284,15 @@ def test_another_folder_is_not_emptied(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_an_earlier_site_is_replaced(tmp_path):
+    pytest.importorskip("sphinx")
+    from website.__main__ import _clear
+
+    (tmp_path / "site" / "_static").mkdir(parents=True)
+    _clear(tmp_path / "site", "_static")
+    assert not (tmp_path / "site").exists()
+
+
 # In a browser
 
 
