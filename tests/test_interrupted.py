@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from joblib import Parallel, delayed
 values = Parallel(n_jobs=2)(delayed(lambda i: time.sleep(1) or i / 7)(i) for i in range(2))
-Path("results/smoke/effects").mkdir()
+Path("results/smoke/effects").mkdir(exist_ok=True)
 Path("results/smoke/effects/work.csv").write_text(f"{values}")
 """
 
@@ -112,7 +112,7 @@ def test_ctrl_c_in_lanes_leaves_no_process(folder):
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=120)
-    assert running.returncode == 130 and "Traceback" not in said.partition("interrupted")[0]
+    assert running.returncode == 130 and "Traceback" not in said
     assert gone(folder)
 
 
