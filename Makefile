@@ -5,6 +5,7 @@
 # make smoke      the whole pipeline at toy size (four minutes)
 # make gpu        the GPU profile: larger models, downloaded data
 # make conformance  this project's and other tools' curvature against exact answers (ten minutes, downloads the tools)
+# make benchmarks  time and memory against plain loops and other tools, on an idle machine (twelve minutes, then a page)
 # make lint       style of code and notebooks
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
@@ -16,7 +17,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce check smoke gpu conformance lint
+.PHONY: setup test reproduce check smoke gpu conformance benchmarks lint
 
 setup: .venv/.ok
 
@@ -50,6 +51,10 @@ gpu: .venv/.ok
 # Each tool gets an environment of its own under .conformance/; none becomes a dependency.
 conformance: .venv/.ok
 	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m conformance.build
+
+# ARGS: `--only curvature`, `--device cuda`, ... (see benchmarks/__main__.py).
+benchmarks: .venv/.ok
+	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m benchmarks $(ARGS)
 
 lint: .venv/.ok
 	.venv/bin/ruff check
