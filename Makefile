@@ -12,6 +12,7 @@
 # make test-site  the tests of the site, with a browser if one is found
 # make torture    kill -9 at twenty random moments of a run, and is all as if nothing had happened? (ten minutes)
 # make lint       style of code and notebooks, docstrings, format and types
+# make benchmarks  time and memory against plain loops and other tools, on an idle machine (twelve minutes, then a page)
 #
 # PY        the Python to build .venv with, 3.11 or newer:           make PY=python3.12 test
 # PIP_ARGS  handed to pip, such as an index of CPU-only PyTorch wheels (see the README)
@@ -22,7 +23,7 @@ PIP_ARGS ?=
 # The stages of the pipeline start `python`, which must be the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint torture gpu-cross gpu-validate gpu-studies
+.PHONY: setup test reproduce verify archive check smoke gpu conformance site test-site lint torture gpu-cross gpu-validate gpu-studies benchmarks
 
 setup: .venv/.ok
 
@@ -98,6 +99,10 @@ test-site: .venv/.site
 
 torture: .venv/.ok
 	.venv/bin/python tests/kill_smoke.py --kills 20
+
+# ARGS: `--only curvature`, `--device cuda`, ... (see benchmarks/__main__.py).
+benchmarks: .venv/.ok
+	PIP_ARGS='$(PIP_ARGS)' .venv/bin/python -m benchmarks $(ARGS)
 
 lint: .venv/.ok
 	.venv/bin/ruff check
