@@ -377,6 +377,13 @@ def test_a_long_block_runs_over_landscape_pages_and_a_short_one_floats():
         assert len(shares) == 2 and sum(shares) == pytest.approx(1, abs=0.002)
 
 
+def test_an_excerpt_leaves_out_long_blocks_alone():
+    blocks = [Block(name, name, ["a"], [["1"]] * rows) for name, rows in (("short", 3), ("long", 4))]
+    document = Document("n", "T", blocks, ["note"])
+    assert [block.name for block in typeset.excerpt(document, 3).blocks] == ["short"]
+    assert typeset.excerpt(document, 4) == document
+
+
 def test_a_character_that_latex_lacks_is_refused_by_name():
     document = Document("n", "T", [Block("b", "C", ["a"], [["λ ≥ 2"], ["Jastrzębski"]])], [])
     assert r"$\lambda$ $\geq$ 2 \\" in typeset.latex(document) and "Jastrzębski" in typeset.latex(document)

@@ -6,7 +6,7 @@ hand.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ class Document:
     title: str
     blocks: Sequence[Block]
     notes: Sequence[str]
+
+
+def excerpt(document: Document, most: int = 40) -> Document:
+    """The document without the blocks of more than `most` rows, to look at where the whole is in a file."""
+    return replace(document, blocks=[block for block in document.blocks if len(block.rows) <= most])
 
 
 def csv(frame: pd.DataFrame) -> str:
