@@ -204,7 +204,7 @@ def test_two_processes_leave_the_same_bytes(tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
         environment |= dict.fromkeys(["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"], threads)
         command = [sys.executable, "-c", STAGE, str(workers), str(folder)]
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=600)
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=1800)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         found.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
     assert len(found[0]) == 4 and found[0] == found[1]

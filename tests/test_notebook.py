@@ -156,7 +156,7 @@ def mounted(mount: str) -> tuple[int, str, str]:
     Path("logs").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(notebook.PACKAGE)}
     script = f"{mount} && {run}; code=$?; find results -type f; exit $code"
-    done = subprocess.run([*command, script], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, script], env=environment, capture_output=True, text=True, timeout=1800)
     return done.returncode, done.stderr, done.stdout
 
 
@@ -229,7 +229,7 @@ def test_an_interrupt_leaves_no_kernel_and_no_worker(written):
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
     workers = [Path("worker0"), Path("worker1")]
-    wait_until(lambda: all(path.exists() and path.read_text().strip() for path in workers), 120)
+    wait_until(lambda: all(path.exists() and path.read_text().strip() for path in workers), 600)
     os.killpg(runner.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
     _, message = runner.communicate(timeout=120)
     assert runner.returncode == 130
