@@ -22,7 +22,12 @@ ON_GPU = ("training", "connectivity")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
+    try:
+        chosen = thinned(PARTS if options.device == "cpu" else ON_GPU, options.only, f"part on {options.device}")
+    except ValueError as error:
+        command.error(str(error))
     folder = RESULTS if options.device == "cpu" else RESULTS / options.device
     if options.page:
         return page.build(folder)
@@ -34,16 +39,20 @@ def main(arguments: list[str] | None = None) -> int:
     if options.calibrate:
         trials = curvature.calibrate(list(curved.PROBLEMS), [tool.name for tool in curvature.TOOLS], say)
         write(trials, curvature.Trial, curvature.CALIBRATION)
-    known = PARTS if options.device == "cpu" else ON_GPU
     write([machine.describe(options.device)], machine.Machine, folder / "machine.csv")
-    for part in thinned(known, options.only, "part"):
+    for part in chosen:
         RUN[part](options, folder)
     return page.build(folder)
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split("\n\n")[0])
-    made.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone; the others keep their files")
+    made.add_argument(
+        "--only",
+        nargs="+",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}: these parts alone; the others keep their files",
+    )
     made.add_argument("--calibrate", action="store_true", help="choose the settings of the curvature tools anew first")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument("--params", default="params.yaml", help="settings of the test beds (%(default)s)")

@@ -63,8 +63,12 @@ def problem(name: str) -> Problem:
 
 @dataclass(frozen=True)
 class Exact:
-    """From the whole Hessian in float64; `eigenvalues` (P,) ascend, `off_diagonal` is the sum of squares off it."""
+    """From the whole Hessian in float64; `eigenvalues` (P,) ascend, `off_diagonal` is the sum of squares off it.
 
+    `loss` tells whether these are the answers to a problem.
+    """
+
+    loss: float
     eigenvalues: np.ndarray
     trace: float
     off_diagonal: float
@@ -82,11 +86,12 @@ class Exact:
 def exact(chosen: Problem) -> Exact:
     """Row by row; the largest network takes minutes, and `save` keeps what was found."""
     loss, point = flat_loss(chosen)
-    point.requires_grad_()
-    slope = torch.autograd.grad(loss(point), point, create_graph=True)[0]
+    value = loss(point.requires_grad_())
+    slope = torch.autograd.grad(value, point, create_graph=True)[0]
     matrix = torch.stack([torch.autograd.grad(entry, point, retain_graph=True)[0] for entry in slope])
     off = matrix - matrix.diagonal().diag()
-    return Exact(torch.linalg.eigvalsh(matrix).numpy(), float(matrix.trace()), float(off.square().sum()))
+    eigenvalues = torch.linalg.eigvalsh(matrix).numpy()
+    return Exact(value.item(), eigenvalues, float(matrix.trace()), float(off.square().sum()))
 
 
 def save(found: Exact, path: Path) -> None:
@@ -95,4 +100,10 @@ def save(found: Exact, path: Path) -> None:
 
 def load(path: Path) -> Exact:
     with np.load(path) as file:
-        return Exact(file["eigenvalues"], float(file["trace"]), float(file["off_diagonal"]))
+        return Exact(float(file["loss"]), file["eigenvalues"], float(file["trace"]), float(file["off_diagonal"]))
+
+
+def belongs(found: Exact, chosen: Problem) -> bool:
+    """Whether the answers are those of this problem, up to the rounding by which machines differ."""
+    loss, point = flat_loss(chosen)
+    return abs(float(loss(point)) / found.loss - 1) < 1e-5

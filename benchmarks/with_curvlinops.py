@@ -46,7 +46,9 @@ def density(problem: Problem, seed: int, steps: int, probes: int) -> tuple[list[
 MEASURES = {
     "lambda_max": Measure(lambda_max, [[{"tolerance": t, "space": n} for t in TOLERANCES[3:]] for n in SPACES]),
     "trace": Measure(trace, [[{"products": n + n % EVEN.get(m, 1), "method": m} for n in PRODUCTS] for m in METHODS]),
-    "density": Measure(density, [[{"steps": m, "probes": k} for k in (1, *DENSITIES)] for m in (*DENSITIES[2:], 128)]),
+    "density": Measure(
+        density, [[{"steps": m, "probes": k} for k in (1, *DENSITIES)] for m in (*DENSITIES[2:], 128, 256)]
+    ),
 }
 
 if __name__ == "__main__":
