@@ -106,6 +106,7 @@ class Demand:
 
     runs: int
     updates: dict[str, int]  # by strategy, whose runs are a stage
+    evaluating: float
     measuring: float
     joining: float
 
@@ -114,18 +115,23 @@ def demand(settings: Settings, model: str) -> Demand:
     """Counted from the plan. At every point of a path statistics, training and test examples are passed forward."""
     training, measure, paths = settings.train[model], settings.measure[model], settings.connectivity[model]
     rates = dict.fromkeys(settings.grid.schedules, training.rates[0])
-    runs, updates = 0, {}
+    runs, updates, examples = 0, {}, 0
     for strategy in settings.grid.strategies:
         tuned = plan.tuning_members(settings, model, strategy)
-        count = len(tuned) + len(plan.reported_members(settings, strategy, rates))
+        others = plan.reported_members(settings, strategy, rates)
+        count = len(tuned) + len(others)
         runs += count
         updates[strategy] = count * training.steps * strategy_class(strategy).evaluations
+        examples += count * ((training.statistics_examples or 0) + training.validation_examples)
+        reported = sum(member.phase == "reported" for member in others)
+        examples += reported * (training.train_examples + training.test_examples)
+    evaluating = examples * FORWARD / training.batch_size
     arms, seeds = len(plan.baseline_arms(settings)), settings.seeds
     measuring = arms * len(seeds.reported) * PRODUCTS * measure.examples / training.batch_size
-    pairs, examples = arms * len(seeds.connected), 2 * paths.train_examples + paths.test_examples
-    profiles = 4 * pairs * paths.points * examples * FORWARD / training.batch_size  # three kinds, and siblings
+    pairs, passed = arms * len(seeds.connected), 2 * paths.train_examples + paths.test_examples
+    profiles = 4 * pairs * paths.points * passed * FORWARD / training.batch_size  # three kinds, and siblings
     curves = pairs * paths.curve_steps * paths.batch_size / training.batch_size
-    return Demand(runs, updates, measuring, profiles + curves)
+    return Demand(runs, updates, evaluating, measuring, profiles + curves)
 
 
 def with_cross(settings: Settings) -> Settings:
@@ -155,11 +161,11 @@ def column(settings: Settings, model: str) -> dict[str, str]:
     }
     for name, asked in {"row and column": settings, "full cross": with_cross(settings)}.items():
         found = demand(asked, model)
-        rest = (found.measuring + found.joining) * exact.seconds("float32") / together
+        rest = (found.evaluating + found.measuring + found.joining) * exact.seconds("float32") / together
         cells[f"{name}: runs"] = f"{found.runs}"
         cells[f"{name}: minutes of training"] = f"{sum(found.updates.values()) * per_gradient / 60:.1f}"
         cells[f"{name}: of them the longest stage"] = f"{max(found.updates.values()) * per_gradient / 60:.1f}"
-        cells[f"{name}: minutes of measuring and paths"] = f"{rest / 60:.1f}"
+        cells[f"{name}: minutes of evaluating, measuring and paths"] = f"{rest / 60:.1f}"
     return cells
 
 
