@@ -1,9 +1,14 @@
 """The script that dask-jobqueue would submit to SLURM, and the same mechanism with jobs started on this machine.
 
+<<<<<<< HEAD
     python docs/cluster_slurm.py          prints the job script; nothing is submitted
     python docs/cluster_slurm.py --local  starts two workers by their job scripts here, and runs jobs on them
 
 docs/cluster.md walks through both.
+=======
+python docs/cluster_slurm.py          prints the job script; nothing is submitted
+python docs/cluster_slurm.py --local  starts two workers by their job scripts here, and runs jobs on them
+>>>>>>> cd91abe90d9a527529d63c3a46250b436ff38121
 """
 
 import os
@@ -14,19 +19,20 @@ from dask_jobqueue.local import LocalCluster
 
 from nonconvex import beds, config
 
-WORKER = {"cores": 1, "processes": 1, "memory": "4GB", "job_script_prologue": [f"cd {os.getcwd()}"]}
+WORKER = {"cores": 1, "processes": 1, "memory": "4GB"}
+HERE = {"job_script_prologue": [f"cd {os.getcwd()}"]}  # data are found from the root of a checkout
 
 
 def script() -> str:
     """What `sbatch` would be given, once per worker."""
-    with SLURMCluster(queue="normal", walltime="08:00:00", scheduler_options={"port": 0}, **WORKER) as cluster:
+    with SLURMCluster(queue="normal", walltime="08:00:00", **HERE, **WORKER) as cluster:
         return cluster.job_script()
 
 
 def started_here() -> list[int]:
     """Process numbers of four jobs that two workers ran."""
     settings = config.read("params.yaml")
-    with LocalCluster(**WORKER) as cluster:
+    with LocalCluster(**WORKER) as cluster:  # its jobs start without a shell, in this folder
         cluster.scale(jobs=2)
         backend = config.Backend(name="dask", scheduler=cluster.scheduler_address, wait=60)
         compute = config.Compute(backend=backend)
