@@ -31,6 +31,7 @@ from clones import SMOKE, copied, environment
 
 STAGES = ("settings", "data", "train", "connectivity", "study-noise-scale", "noise-scale", "verdicts", "tables")
 VICTIMS = ("all", "dvc", "runner", "kernel", "worker")
+WRITERS = ("dvc", "runner", "kernel")  # a worker only hands its results back, and without a kernel it idles to its end
 LONGEST = 3600  # seconds that a run may take
 PAUSE = 0.2  # seconds between two looks
 
@@ -162,7 +163,7 @@ def disturbed(number: int, folder: Path, longest: float, expected: dict[str, dic
 def completed(folder: Path, expected: dict[str, str]) -> list[str]:
     """`dvc repro` to its end; the files that are not as expected, or its exit code where that is not 0."""
     code = started(folder, folder / "logs" / "dvc.log").wait(LONGEST)
-    while processes(folder):  # an orphan that still writes would write later too
+    while any(role(process) in WRITERS for process in processes(folder)):  # or an orphan would write after the look
         time.sleep(PAUSE)
     found = digests(folder)
     differing = sorted(name for name in found | expected if found.get(name) != expected.get(name))
