@@ -1,14 +1,9 @@
 """The script that dask-jobqueue would submit to SLURM, and the same mechanism with jobs started on this machine.
 
-<<<<<<< HEAD
     python docs/cluster_slurm.py          prints the job script; nothing is submitted
     python docs/cluster_slurm.py --local  starts two workers by their job scripts here, and runs jobs on them
 
 docs/cluster.md walks through both.
-=======
-python docs/cluster_slurm.py          prints the job script; nothing is submitted
-python docs/cluster_slurm.py --local  starts two workers by their job scripts here, and runs jobs on them
->>>>>>> cd91abe90d9a527529d63c3a46250b436ff38121
 """
 
 import os

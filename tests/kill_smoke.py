@@ -31,7 +31,7 @@ from clones import SMOKE, copied, environment
 
 STAGES = ("settings", "data", "train", "connectivity", "study-noise-scale", "noise-scale", "verdicts", "tables")
 VICTIMS = ("all", "dvc", "runner", "kernel", "worker")
-WRITERS = ("dvc", "runner", "kernel")  # of files; a worker hands what it has to its kernel
+WRITERS = ("dvc", "runner", "kernel")  # a worker only hands its results back, and without a kernel it idles to its end
 LONGEST = 3600  # seconds that a run may take
 PAUSE = 0.2  # seconds between two looks
 
@@ -163,7 +163,7 @@ def disturbed(number: int, folder: Path, longest: float, expected: dict[str, dic
 def completed(folder: Path, expected: dict[str, str]) -> list[str]:
     """`dvc repro` to its end; the files that are not as expected, or its exit code where that is not 0."""
     code = started(folder, folder / "logs" / "dvc.log").wait(LONGEST)
-    while any(role(process) in WRITERS for process in processes(folder)):  # an orphan among them would write later too
+    while any(role(process) in WRITERS for process in processes(folder)):  # or an orphan would write after the look
         time.sleep(PAUSE)
     for process in processes(folder):  # workers of a killed kernel: idle, joblib ends them after minutes
         with suppress(psutil.NoSuchProcess):
