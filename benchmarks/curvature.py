@@ -30,6 +30,7 @@ TOOLS = (*build.TOOLS, build.Tool("scipy", "with_scipy"))
 SEEDS = {"lambda_max": 5, "trace": 10, "density": 5}  # of a calibration
 TIMED = 1000  # seeds of the timed calls begin here
 CALIBRATION = RESULTS / "calibration.csv"
+LEVEL = 0.95  # of the error before: one rung of a density's ladder that gains less is the last
 PATIENCE = 90.0  # processor seconds for all seeds of one setting; what costs more is not tried
 
 
@@ -146,13 +147,17 @@ def climbed(server: Server, name: str, quantity: str) -> Iterator[Trial]:
     """The trials of one tool on one problem, ladder by ladder."""
     cheapest = float("inf")
     for ladder in server.offers[quantity]:
+        before = float("inf")
         for setting in ladder:
             trial = tried(server, name, quantity, setting)
             yield trial
             if trial.accurate:
                 cheapest = min(cheapest, trial.processor)
-            if trial.accurate or trial.note or trial.processor > 2 * cheapest:
+            # more probes do not help where too few Lanczos steps leave the error
+            level = quantity == "density" and trial.error > LEVEL * before
+            if trial.accurate or trial.note or level or trial.processor > 2 * cheapest:
                 break
+            before = trial.error
 
 
 def tried(server: Server, name: str, quantity: str, setting: dict) -> Trial:
