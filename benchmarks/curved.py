@@ -99,7 +99,7 @@ def save(found: Exact, path: Path) -> None:
 
 
 def load(path: Path) -> Exact:
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return Exact(float(file["loss"]), file["eigenvalues"], float(file["trace"]), float(file["off_diagonal"]))
 
 

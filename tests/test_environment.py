@@ -83,7 +83,13 @@ def third_party(path: Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
-    ours = {"nonconvex", "conformance", "website", *(test.stem for test in (ROOT / "tests").glob("*.py"))}
+    ours = {
+        "nonconvex",
+        "benchmarks",
+        "conformance",
+        "website",
+        *(file.stem for name in ("tests", "benchmarks") for file in (ROOT / name).glob("*.py")),
+    }
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours
 
 

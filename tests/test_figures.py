@@ -254,8 +254,14 @@ def test_every_row_of_every_table_has_a_figure_that_a_notebook_saves():
     assert {name for names in saved.values() for name in names if not name.startswith("figures/")} <= rows
 
 
+STAGES = ("dvc.yaml", "profiles/gpu/validate.yaml")
+
+
 def test_every_figure_is_an_output_of_the_stage_that_runs_its_notebook():
-    stages = yaml.safe_load((NOTEBOOKS.parent / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    texts = [
+        (NOTEBOOKS.parent / name).read_text(encoding="utf-8") for name in ("dvc.yaml", "profiles/gpu/validate.yaml")
+    ]
+    stages = [*yaml.safe_load(texts[0])["stages"].values(), *yaml.safe_load(texts[1]).values()]
     for source in NOTEBOOKS.glob("*.ipynb"):
         stage = next(stage for stage in stages if f"notebooks/{source.name} " in stage.get("do", stage)["cmd"] + " ")
         outs = [name for out in stage.get("do", stage)["outs"] for name in out]

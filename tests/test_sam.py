@@ -20,6 +20,7 @@ from nonconvex.observations.sam import Ascent, ChosenArm, Neighbourhood, Perturb
 from nonconvex.observations.tuning import TunedArm, TuningTrial
 from nonconvex.studies import choices, perturbations
 from nonconvex.studies import sam as study
+from nonconvex.studies.draws import OTHER
 from nonconvex.studies.neighbourhoods import Surveyor, looks
 from nonconvex.studies.training import with_shuffled_labels
 from nonconvex.study_settings.sam import Sam
@@ -311,7 +312,7 @@ class TestStudy:
         expected += [("validation_loss", a, "true", "own") for a in ("sam", "plain", "plain_double")]
         expected += [(error, "sam", "true", "other")]
         assert counts.to_dict() == dict.fromkeys(expected, 2)
-        assert {c.start - c.seed for c in cells if c.draw == "other"} == {study.OTHER}
+        assert {c.start - c.seed for c in cells if c.draw == "other"} == {OTHER}
         jobs = study.reported_jobs(SMOKE, {"mlp": found})
         assert sum(len(job.args[1]) for job in jobs) == len(cells)
         assert all(len({study.kind_of(c) for c in job.args[1]}) == 1 for job in jobs)

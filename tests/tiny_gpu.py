@@ -23,6 +23,8 @@ RESNET = {
     "cohort": 6,
     "statistics_examples": 60,
     "train_examples": 60,
+    "validation_examples": 40,
+    "test_examples": 40,
 }
 TRANSFORMER = {
     "architecture": {"context": CONTEXT, "layers": 1, "width": 16, "heads": 2, "ratio": 2},
@@ -41,6 +43,13 @@ VALIDATION = {
 }
 
 
+class Plain(yaml.SafeDumper):
+    """Without aliases, which settings may not have."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
 def written(folder: Path) -> Path:
     """The settings of the GPU profile with the changes above, as a file in `folder`."""
     content = yaml.safe_load(GPU.read_text())
@@ -56,7 +65,7 @@ def written(folder: Path) -> Path:
     content["connectivity"] = {"resnet": PATHS, "transformer": PATHS}
     content["validation"], content["compute"] = VALIDATION, {"device": "cpu", "workers": 1}
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.dump(content, Dumper=Plain))
     return path
 
 

@@ -179,18 +179,21 @@ class ConnectivitySettings(Axis):
     cohort: Count = 10  # pairs whose curves are trained in lockstep
 
 
+WAIT = 30.0
+
+
 class Backend(Axis):
     """Who runs the jobs: processes of this machine (loky) or the workers of a running cluster (dask)."""
 
     name: Literal["loky", "dask"] = "loky"
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://\S+:\d+$")] | None = None  # of dask, and only of it
-    wait: Positive = 30.0  # seconds for the scheduler to answer, and then for its first workers
+    wait: Positive = WAIT  # seconds for the scheduler to answer, and then for its first workers
 
     @model_validator(mode="after")
     def _scheduler_of_dask(self) -> "Backend":
         if self.name == "dask" and self.scheduler is None:
             raise ValueError("dask needs a scheduler, such as tcp://node1:8786")
-        if self.name == "loky" and self.model_fields_set - {"name"}:
+        if self.name == "loky" and (self.scheduler is not None or self.wait != WAIT):
             raise ValueError("loky runs on this machine; scheduler and wait are for dask")
         return self
 
