@@ -83,7 +83,7 @@ def test_paths_tables_and_figures_are_there(files):
     assert all(set(read(files.connectivity(model), Barrier).kind) == kinds for model in ("resnet", "transformer"))
     grid = files.tables("grid", "md").read_text()
     assert "not run" in grid and "WSD" in files.tables("schedules", "md").read_text()
-    assert len(list(files.figures("grid_heatmap", "png").parent.glob("*.png"))) >= 5
+    assert len(list(files.figures("figures/grid_heatmap", "png").parent.glob("*.png"))) >= 5
     judged = read(files.verdicts(), Verdict)
     assert set(judged.verdict) == {"inconclusive"} and set(judged.n) == {0}  # no study was run
 

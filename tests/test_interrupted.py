@@ -137,13 +137,15 @@ def test_an_altered_result_is_noticed_and_made_again(folder, undisturbed):
     ("name", "message"),
     [
         (".dvc/tmp/rwlock", "Unable to read RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted"),
-        ("profiles/smoke/dvc.lock", "unable to read: 'profiles/smoke/dvc.lock', YAML file structure is corrupted"),
+        # which of the two depends on what else dvc has to read
+        ("profiles/smoke/dvc.lock", "profiles/smoke/dvc.lock', YAML file structure is corrupted|dvc.lock' is invalid"),
     ],
 )
 def test_dvcs_own_files_cut_off_are_named_and_may_be_deleted(folder, undisturbed, name, message):
     """dvc writes them in place, so that a kill at the wrong millisecond cuts them off."""
     assert completed(folder, undisturbed) == []
     (folder / name).write_text('{"read": ')
-    assert message in run(folder, "dvc", "repro", "--force", SMOKE, fails=True).stderr
+    said = run(folder, "dvc", "repro", "--force", SMOKE, fails=True).stderr
+    assert any(words in said for words in message.split("|")), said
     (folder / name).unlink()
     assert completed(folder, undisturbed) == []
