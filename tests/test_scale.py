@@ -31,10 +31,3 @@ def test_an_exponent_is_that_of_the_large_sizes_and_of_undisturbed_repeats(power
 def test_an_interval_widens_with_what_the_line_leaves_over():
     (row,) = scale.exponents(grown(1.0, noise=0.1)).itertuples()
     assert row.low < 1 < row.high and 0.1 < row.high - row.low < 2
-
-
-def test_the_committed_measurements_cover_every_size():
-    frame = pd.read_csv(scale.RESULT)
-    counts = frame.groupby(["axis", "what"])["size"].nunique()
-    assert {axis: set(counts[axis]) for axis in scale.SIZES} == {a: {len(s)} for a, s in scale.SIZES.items()}
-    assert (frame.seconds > 0).all() and set(frame.what) == set(scale.WHAT)
