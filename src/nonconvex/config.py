@@ -179,7 +179,7 @@ class ConnectivitySettings(Axis):
     cohort: Count = 10  # pairs whose curves are trained in lockstep
 
 
-WAIT = 30.0
+WAIT = 30.0  # seconds for a scheduler to answer, unless a profile says otherwise
 
 
 class Backend(Axis):
